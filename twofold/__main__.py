@@ -1,2 +1,123 @@
-def main():
-    raise SystemExit("not yet")
+"""`twofold`, from the first byte typed to the exit code.
+
+Key idea: what people ask most must answer at once. `twofold`, `--version`, `COMMAND --help` and a mistyped
+command are answered here with the standard library alone, from pages rendered beforehand
+(`cli/help.json`, written by `python -m twofold.cli.reference`). Everything else goes to `cli/app.py`,
+which loads the command-line library, then the command, then whatever the command needs.
+
+It is also the only place that turns errors into messages and exit codes: a `TwofoldError` is shown as one
+line with its own code; Ctrl-C is 130; a reader that went away ends us quietly; anything else is a
+fault of Twofold, and its traceback is kept in a file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+PROGRAM = "twofold"
+BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
+OUR_FAULT = 70  # EX_SOFTWARE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line (default: the program's own arguments) and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows "?", and goes on
+            stream.reconfigure(errors="replace")
+    try:
+        code = _answer_at_once(arguments)
+        if code is None:
+            from twofold.cli.app import run
+
+            code = run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _forget_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        _say("stopped.")
+        return 130
+    except Exception as error:
+        from twofold.errors import TwofoldError
+
+        if isinstance(error, TwofoldError):
+            _say(str(error))
+            return error.exit_code
+        if os.environ.get("TWOFOLD_DEBUG") == "1":
+            raise
+        return _our_fault(error)
+
+
+def _answer_at_once(arguments: list[str]) -> int | None:
+    """Answer help, version and mistyped commands; None when the line is a real command."""
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if words[:1] == ["--version"]:
+        from twofold import __version__
+
+        print(PROGRAM, __version__)
+        return 0
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    asks_help = not words or "--help" in words or "-h" in words
+    if not asks_help and len(words) > 2:
+        return None  # the common case: no page to look up
+
+    from twofold.cli.pages import Pages
+
+    pages = Pages.load()
+    path = pages.longest_path(words)
+    if not path and words and not words[0].startswith("-") and words[0] not in pages.first_words:
+        pages.refuse(words[0])
+    if asks_help or (pages.is_group(path) and len(words) == len(path)):
+        print(pages.show(path), end="")
+        return 0
+    return None
+
+
+def _say(message: str) -> None:
+    """One message on standard error, the program's name in red when a person is watching."""
+    if sys.stderr is None:
+        return
+    from twofold.cli.pages import wants_colour
+
+    name = f"\x1b[1;31m{PROGRAM}:\x1b[0m" if wants_colour(sys.stderr) else f"{PROGRAM}:"
+    try:
+        print(name, message, file=sys.stderr, flush=True)
+    except OSError:
+        return  # nobody can hear us
+
+
+def _forget_stdout() -> None:
+    """The reader has gone: point standard output at nothing, so that Python's last flush is quiet too."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def _our_fault(error: Exception) -> int:
+    """Keep the traceback in a file and say so in a line."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="twofold-fault-", suffix=".txt", encoding="utf-8", errors="replace", delete=False
+        ) as file:
+            file.write(f"{PROGRAM} {' '.join(sys.argv[1:])}\nPython {sys.version}\n\n{text}")
+            where = f"the details are in {file.name}"
+    except OSError:
+        where = "run it again with TWOFOLD_DEBUG=1 for the details"
+    summary = " ".join(str(error).split())[:300]
+    _say(f"this is a fault in Twofold, not in what you did ({type(error).__name__}: {summary}); {where}.")
+    return OUR_FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The command `twofold`: which commands there are, in the order of the life of a model.
+
+Key idea: the table below is all there is to the face's shape. A command is a typed function, or an `App`
+with commands of its own, in a module of this folder; it is named here by an import string and loaded only
+when it runs, so no command pays for another's libraries. Its docstring is its help; the examples and
+what to go on with stand here, where they can be read in sequence and are tested together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+import twofold
+from twofold.errors import UsageError
+
+MAKE = "Make a model"
+USE = "Talk with it"
+SHARE = "Look inside, and take it away"
+SHELL = "Your shell"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name, where it lives ("module:attribute"), the group it is listed in, examples
+    (command line, what it does) and the command lines a person would go on with."""
+
+    name: str
+    target: str
+    group: str
+    examples: tuple[tuple[str, str], ...] = ()
+    next: tuple[str, ...] = ()
+
+
+COMMANDS = (
+    Command("create", "twofold.cli.create:create", MAKE),
+    Command("text", "twofold.cli.text:app", MAKE),
+    Command("tokens", "twofold.cli.tokens:app", MAKE),
+    Command("train", "twofold.cli.train:train", MAKE),
+    Command("finetune", "twofold.cli.train:finetune", MAKE),
+    Command("generate", "twofold.cli.generate:generate", USE),
+    Command("chat", "twofold.cli.chat:chat", USE),
+    Command("score", "twofold.cli.score:score", USE),
+    Command(
+        "inspect",
+        "twofold.cli.inspect:inspect",
+        SHARE,
+        examples=(
+            ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
+            ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
+        ),
+        next=("twofold chat demo/assistant",),
+    ),
+    Command("report", "twofold.cli.report:report", SHARE),
+    Command("export", "twofold.cli.export:export", SHARE),
+    Command(
+        "completion",
+        "twofold.cli.completion:completion",
+        SHELL,
+        examples=(
+            ("twofold completion --install", "for the shell you are in"),
+            ("twofold completion zsh > ~/.zfunc/_twofold", "print the script and place it yourself"),
+        ),
+    ),
+)
+
+INTRODUCTION = "Make a language model from text, fine-tune it into an assistant, take it away as two files, and talk with it."
+
+FIRST_STEPS = (
+    ("twofold create", "the whole demo: a small world, a model of it, an assistant, two files"),
+    ("twofold create --text book.txt --minutes 10", "the same from your own text"),
+    ("twofold chat demo", "talk with what you made"),
+)
+
+
+def present_commands() -> tuple[Command, ...]:
+    """The commands whose module is installed."""
+    from importlib.util import find_spec
+
+    return tuple(command for command in COMMANDS if find_spec(command.target.partition(":")[0]) is not None)
+
+
+def build_app() -> App:
+    """The command line, nothing of it loaded yet but the table. Errors are raised, never printed here."""
+    app = App(
+        name="twofold",
+        help=INTRODUCTION,
+        version=twofold.__version__,
+        help_flags=["--help", "-h"],
+        help_format="markdown",
+        default_parameter=Parameter(negative_iterable=()),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    groups = {name: Group(name, sort_key=place) for place, name in enumerate((MAKE, USE, SHARE, SHELL))}
+    for place, command in enumerate(present_commands()):
+        app.command(command.target, name=command.name, group=groups[command.group], sort_key=place)
+    for flag in (*app.help_flags, *app.version_flags):
+        app[flag].group = groups[SHELL]
+        app[flag].sort_key = len(COMMANDS)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code: what the command returned if that is an int, else 0.
+
+    Raises UsageError for a line that does not parse; what the command raises passes through."""
+    try:
+        result = build_app()(arguments)
+    except CycloptsError as error:
+        raise UsageError(explain_usage(error)) from error
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def explain_usage(error: CycloptsError) -> str:
+    """What was wrong with the command line, and where its help is."""
+    path = " ".join(["twofold", *(error.command_chain or ())])
+    message = " ".join(str(error).split())
+    return f"{message} See: {path} --help"
