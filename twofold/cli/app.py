@@ -65,7 +65,10 @@ COMMANDS = (
     ),
 )
 
-INTRODUCTION = "Make a language model from text, fine-tune it into an assistant, take it away as two files, and talk with it."
+INTRODUCTION = (
+    "Make a language model from text, fine-tune it into an assistant, "
+    "take it away as two files, and talk with it."
+)
 
 FIRST_STEPS = (
     ("twofold create", "the whole demo: a small world, a model of it, an assistant, two files"),
