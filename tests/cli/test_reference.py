@@ -6,7 +6,8 @@ import shlex
 import pytest
 
 from twofold.cli import reference
-from twofold.cli.app import COMMANDS, FIRST_STEPS, build_app, present_commands
+from twofold.cli.app import COMMANDS, build_app, present_commands
+from twofold.cli.examples import EXAMPLES, FIRST_STEPS, GO_ON
 from twofold.cli.pages import FILE, WIDTHS, without_colour
 
 AGAIN = "the command line has changed; run: make docs"
@@ -52,17 +53,21 @@ def test_every_command_says_what_it_is_for_in_one_line(fresh):
 
 def example_lines():
     """Every command line that a help page shows."""
-    yield from (line for line, _ in FIRST_STEPS)
-    for command in present_commands():
-        yield from (line for line, _ in command.examples)
-        yield from command.next
+    shown = [line for line, _ in FIRST_STEPS]
+    shown += [line for examples in EXAMPLES.values() for line, _ in examples]
+    return shown + [line for lines in GO_ON.values() for line in lines]
 
 
-@pytest.mark.parametrize("line", list(example_lines()))
+@pytest.mark.parametrize("line", example_lines())
 def test_the_examples_in_help_pages_parse(line):
-    words = shlex.split(line, comments=True)
-    if "|" in words:  # the right side of a pipe, or the left, whichever is ours
-        words = max(line.split("|"), key=lambda part: part.strip().startswith("twofold")).split()
-    words = words[: words.index(">")] if ">" in words else words
+    words = shlex.split(line.rpartition("| ")[2].partition(" > ")[0])
+    assert words[0] in ("twofold", "python")
     if words[0] == "twofold":
         build_app().parse_args(words[1:])
+
+
+def test_every_command_has_examples_of_itself(fresh):
+    for path in fresh.pages[str(WIDTHS[0])]:
+        lines = FIRST_STEPS if not path else EXAMPLES.get(path, ())
+        assert any(f"twofold {path}".strip() in line for line, _ in lines), f"no example of: twofold {path}"
+    assert set(EXAMPLES) | set(GO_ON) <= set(fresh.pages[str(WIDTHS[0])])

@@ -2,8 +2,8 @@
 
 Key idea: the table below is all there is to the face's shape. A command is a typed function, or an `App`
 with commands of its own, in a module of this folder; it is named here by an import string and loaded only
-when it runs, so no command pays for another's libraries. Its docstring is its help; the examples and
-what to go on with stand here, where they can be read in sequence and are tested together.
+when it runs, so no command pays for another's libraries. Its docstring is its help; the examples stand
+together in `examples.py`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ SHELL = "Your shell"
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its name, where it lives ("module:attribute"), the group it is listed in, examples
-    (command line, what it does) and the command lines a person would go on with."""
+    """One command: its name, where it lives ("module:attribute"), and the group it is listed in."""
 
     name: str
     target: str
     group: str
-    examples: tuple[tuple[str, str], ...] = ()
-    next: tuple[str, ...] = ()
 
 
 COMMANDS = (
@@ -42,38 +39,15 @@ COMMANDS = (
     Command("generate", "twofold.cli.generate:generate", USE),
     Command("chat", "twofold.cli.chat:chat", USE),
     Command("score", "twofold.cli.score:score", USE),
-    Command(
-        "inspect",
-        "twofold.cli.inspect:inspect",
-        SHARE,
-        examples=(
-            ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
-            ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
-        ),
-        next=("twofold chat demo/assistant",),
-    ),
+    Command("inspect", "twofold.cli.inspect:inspect", SHARE),
     Command("report", "twofold.cli.report:report", SHARE),
     Command("export", "twofold.cli.export:export", SHARE),
-    Command(
-        "completion",
-        "twofold.cli.completion:completion",
-        SHELL,
-        examples=(
-            ("twofold completion --install", "for the shell you are in"),
-            ("twofold completion zsh > ~/.zfunc/_twofold", "print the script and place it yourself"),
-        ),
-    ),
+    Command("completion", "twofold.cli.completion:completion", SHELL),
 )
 
 INTRODUCTION = (
     "Make a language model from text, fine-tune it into an assistant, "
     "take it away as two files, and talk with it."
-)
-
-FIRST_STEPS = (
-    ("twofold create", "the whole demo: a small world, a model of it, an assistant, two files"),
-    ("twofold create --text book.txt --minutes 10", "the same from your own text"),
-    ("twofold chat demo", "talk with what you made"),
 )
 
 

@@ -2,7 +2,7 @@
 
 Key idea: pages are rendered by the same code from the same signatures and docstrings that parse the
 command line, so what help says is what the command takes. The look: no boxes; headings, a name
-column, a description column, then examples and what to go on with (from the table in `app.py`).
+column, a description column, then examples and what to go on with (`examples.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
-from twofold.cli.app import COMMANDS, FIRST_STEPS, build_app
+from twofold.cli.app import COMMANDS, build_app
+from twofold.cli.examples import EXAMPLES, FIRST_STEPS, GO_ON
 from twofold.cli.pages import FILE, WIDTHS, Pages, without_colour
 from twofold.files import atomic_write, write_json
 
@@ -90,20 +92,20 @@ def render(app: App, path: list[str], width: int) -> str:
         force_terminal=True,
         color_system="standard",
         legacy_windows=False,
+        theme=Theme({"markdown.code": "bold"}),  # the library's default paints a dark box on light screens
         _environ={},
     )
     app.help_formatter = Page()
     app.help_print(path, console=console)
-    command = next((command for command in COMMANDS if path[:1] == [command.name]), None)
-    examples = FIRST_STEPS if not path else command.examples if command and len(path) == 1 else ()
-    if examples:
+    name = " ".join(path)
+    if examples := FIRST_STEPS if not path else EXAMPLES.get(name, ()):
         console.print(Text("\nExamples" if path else "\nFirst steps", style=HEADING))
         for line, purpose in examples:
-            console.print(Text.assemble(("  # ", FAINT), (purpose, FAINT)), soft_wrap=True)
+            console.print(Text(f"  # {purpose}", style=FAINT), soft_wrap=True)
             console.print(Text(f"  {line}"), soft_wrap=True)
-    if command and command.next and len(path) == 1:
+    if name in GO_ON:
         console.print(Text("\nGo on with", style=HEADING))
-        for line in command.next:
+        for line in GO_ON[name]:
             console.print(Text(f"  {line}"), soft_wrap=True)
     if not path:
         console.print(Text("\nEvery command teaches itself: twofold COMMAND --help", style=FAINT))

@@ -22,8 +22,9 @@ app = App(
     name="text",
     help="""Gather text to learn from: your own, or a made-up village.
 
-A corpus is a folder: the documents, each in the part to train on or in the held-out part, and `card.json`, which
-says what is in it. The held-out part is chosen before anything is trained, and nothing ever trains on it.""",
+A corpus is a folder: the documents, each in the part to train on or in the held-out part, and
+`card.json`, which says what is in it. The held-out part is chosen before anything is trained, and
+nothing ever trains on it.""",
 )
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]

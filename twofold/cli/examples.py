@@ -1,0 +1,63 @@
+"""What a person types: examples for each help page, and what to go on with. All of them are tested to parse.
+
+The order of the whole is the life of a model; the folder `demo/` in them is what `twofold create` leaves.
+"""
+
+from __future__ import annotations
+
+# The first page.
+FIRST_STEPS = (
+    ("twofold create", "the whole demo: a small world, a model of it, an assistant, two files"),
+    ("twofold create --text book.txt --minutes 10", "the same from your own text"),
+    ("twofold chat demo/assistant", "talk with what you made"),
+)
+
+# Command path → (command line, what it does), …
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "create": (
+        ("twofold create --output demo", "the demo: from a made-up village to an assistant"),
+        ("twofold create --text book.txt notes/ --minutes 10 --output mine", "your own text, in ten minutes"),
+    ),
+    "text": (
+        ("twofold text read book.txt notes/ -o corpus", "your own text"),
+        ("twofold text village -o village --megabytes 20", "a made-up world"),
+        ("twofold text show village --documents 3", "look into it"),
+    ),
+    "text read": (
+        ("twofold text read book.txt notes/ -o corpus", "a file and a folder"),
+        ("zcat pages.jsonl.gz | twofold text read - -o corpus", "standard input"),
+        ("twofold text read crawl/ -o corpus --bad-files skip", "leave damaged files out, and count them"),
+    ),
+    "text show": (
+        ("twofold text show corpus", "the card: what is in it, and from where"),
+        ("twofold text show corpus --documents 5 --part held_out", "how five held-out documents begin"),
+    ),
+    "text village": (
+        ("twofold text village -o village", "2,000 villagers, 10 MB about them"),
+        (
+            "twofold text village -o hamlet --villagers 50 --megabytes 1 --seed 7",
+            "a small one, another world",
+        ),
+    ),
+    "inspect": (
+        ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
+        ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
+        ("twofold inspect demo/assistant --json", "for scripts"),
+    ),
+    "report": (
+        ("twofold report demo", "make demo/report.html again"),
+        ("twofold report demo/base --output base.html", "one run alone"),
+    ),
+    "completion": (
+        ("twofold completion --install", "for the shell you are in"),
+        ("twofold completion zsh > ~/.zfunc/_twofold", "print the script and place it yourself"),
+    ),
+}
+
+# Command path → command lines that a person would type next.
+GO_ON: dict[str, tuple[str, ...]] = {
+    "create": ("twofold chat demo/assistant", "twofold inspect demo/assistant"),
+    "text read": ("twofold create --text book.txt --minutes 10",),
+    "text village": ("twofold text show village --documents 3",),
+    "inspect": ("twofold chat demo/assistant", "twofold export demo/assistant -o two-files"),
+}
