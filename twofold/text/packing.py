@@ -78,6 +78,22 @@ class _Pool:
         return piece
 
 
+def plan_whole(pieces: list[Piece], length: int) -> list[list[Piece]]:
+    """Put `pieces`, each of at most `length` steps, into rows of at most `length`; none is cut.
+    The number of rows depends on their lengths alone."""
+    pool = _Pool(length)
+    for piece in reversed(pieces):
+        pool.add(piece)
+    rows = []
+    while pool.bits:
+        row, room = [], length
+        while fits := pool.longest(room):
+            row.append(pool.take(fits))
+            room -= fits
+        rows.append(row)
+    return rows
+
+
 def plan_rows(pieces: list[Piece], length: int) -> list[list[Piece]]:
     """Put `pieces` into rows of `length` steps each; all rows but the last are full.
 
