@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +28,8 @@ A corpus is a folder: the documents, each in the part to train on or in the held
 `card.json`, which says what is in it. The held-out part is chosen before anything is trained, and
 nothing ever trains on it.""",
 )
+
+MOST_SOURCES = 20  # shown; the card holds them all
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
@@ -64,7 +68,10 @@ def read(
     _must_be_new(output)
     report = ReadReport()
     documents = read_documents(inputs, on_bad=bad_files, report=report)
-    corpus = build_corpus(documents, output, held_out=held_out, seed=seed, report=report)
+    with _progress() as progress:
+        corpus = build_corpus(
+            documents, output, held_out=held_out, seed=seed, report=report, progress=progress
+        )
     _show(output, corpus)
     _go_on(f"twofold create --text {' '.join(inputs)} --minutes 10")
 
@@ -109,7 +116,9 @@ def village(
         raise UsageError(f"--conversations must not be negative, and is {conversations}.")
     _must_be_new(output)
     world = Village(VillageSettings(villagers=villagers, seed=seed))
-    corpus = build_corpus(world.documents(int(megabytes * 1e6)), output, held_out=held_out, seed=seed)
+    documents = world.documents(int(megabytes * 1e6))
+    with _progress() as progress:
+        corpus = build_corpus(documents, output, held_out=held_out, seed=seed, progress=progress)
     _write_lines(
         output / "conversations.jsonl",
         ({"messages": [asdict(m) for m in c.messages]} for c in world.conversations(conversations)),
@@ -177,9 +186,42 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _show(folder: Path, corpus: Corpus) -> None:
-    """Print a corpus's card."""
-    print(f"{strong(printable(str(folder)))}: a corpus of {whole(len(corpus))} documents")
-    section("Card", [(name, value_of(name, value)) for name, value in flat(corpus.card)])
+    """Print a corpus's card: how much, what was left out, from where, and how it was split."""
+    card = corpus.card
+    print(f"{strong(printable(str(folder)))}: {whole(card['documents'])} documents, {size(card['bytes'])}")
+    sides = [("train", card["train"]), ("held out", card["held_out"])]
+    section(
+        "Sides",
+        [(name, f"{whole(side['documents'])} documents", size(side["bytes"])) for name, side in sides],
+    )
+    print(f"  {printable(card['split']['rule'])}; seed {card['split']['seed']}")
+    left_out = [("empty", f"{whole(card['empty'])} documents")] if card["empty"] else []
+    if card["duplicates"]:
+        left_out.append(
+            ("repeated", f"{whole(card['duplicates'])} documents, {size(card['duplicate_bytes'])}")
+        )
+    section("Left out", left_out)
+    sources = sorted(card["sources"].items(), key=lambda item: -item[1]["bytes"])
+    rows = [(name, f"{whole(of['documents'])} documents", size(of["bytes"])) for name, of in sources]
+    section("Sources", rows[:MOST_SOURCES])
+    if len(rows) > MOST_SOURCES:
+        print(f"  … and {whole(len(rows) - MOST_SOURCES)} more, in {folder / 'card.json'}")
+    section("Reading", [(name, value_of(name, value)) for name, value in flat(card.get("reading") or {})])
+    section("SHA-256", [("text", card["sha256"])])
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A line that counts what has been read, while a person is watching."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        yield lambda documents, n_bytes: print(
+            f"\r{whole(documents)} documents, {size(n_bytes)} ", end="", file=sys.stderr, flush=True
+        )
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _go_on(command: str) -> None:
