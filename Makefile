@@ -1,6 +1,6 @@
 # One command each; every target makes its own .venv first, once, and again when pyproject.toml changes.
 #
-#   make demo    a language model from raw text, an assistant, two files (about 15 minutes on 2 cores)
+#   make demo    a language model from raw text, an assistant, two files
 #   make test    the tests
 #   make lint    format and lint
 #   make bench   the measurements in benchmarks/, in their quick form
@@ -65,12 +65,15 @@ $(BIN)/python:
 # torch goes first, by itself and pinned, so that nothing else chooses another build of it.
 # Only pip 25.1 and newer know dependency groups.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@echo "== installing Twofold into $(VENV) (torch is the large part: a few minutes the first time)"
-	$(PIP) --quiet 'pip>=25.1'
-	$(PIP) --quiet torch==2.13.0
-	$(PIP) --quiet -e .
+	@echo "== installing into $(VENV): pip"
+	@$(PIP) --quiet 'pip>=25.1'
+	@echo "== installing into $(VENV): torch 2.13.0 (the large one: some minutes the first time)"
+	@$(PIP) --quiet torch==2.13.0
+	@echo "== installing into $(VENV): twofold"
+	@$(PIP) -qq --editable .
 	@touch $@
 
 $(VENV)/.installed-%: $(VENV)/.installed
-	$(PIP) --quiet --group $*
+	@echo "== installing into $(VENV): what $* needs"
+	@$(PIP) --quiet --group $*
 	@touch $@
