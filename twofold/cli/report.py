@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def report(run: Path, *, output: Path | None = None) -> None:
+def report(run: Path, /, *, output: Path | None = None) -> None:
     """Make a run's report again: one HTML page that stands alone.
 
-    It is drawn from what the folder holds (settings, metrics, samples, scores), so it also works for a run that still
-    goes on or was stopped.
+    It is drawn from what the folder holds (settings, metrics, samples, scores), so it also works for a run
+    that still goes on or was stopped.
 
     Parameters
     ----------

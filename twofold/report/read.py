@@ -1,0 +1,213 @@
+"""From a run folder to a report: settings.json, metrics.jsonl, run.json, samples.json, whatever is there.
+
+Key idea: the folder may be of a run that still goes on, was killed, or is damaged. What can be read is
+shown, a line that was cut is left out, and memory stays bounded however long the run was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twofold.errors import FileError
+from twofold.files import explained, read_json
+from twofold.report.facts import held_out_result, run_seconds, text_bytes
+from twofold.report.quantities import duration, finite, short, size, whole
+from twofold.report.record import Compression, NextStep, Report, RunRecord, Sample, Stage, load_report
+
+MAX_JSON_BYTES = 64 * 2**20  # settings, run.json, samples.json
+MAX_LINE_BYTES = 64 * 2**10  # one row of metrics
+MAX_ROWS = 40_000  # rows held at once; beyond, they are thinned
+RECORD = "report.json"  # a whole report's record, where a pipeline left one
+_MARKS = ("settings.json", "metrics.jsonl", "run.json")
+
+
+def report_of_folder(folder: str | os.PathLike) -> Report:
+    """The report of any folder that has one: a pipeline's (report.json), or a run's.
+
+    Raises FileError when the folder is neither, or is damaged.
+    """
+    folder = Path(folder)
+    if (folder / RECORD).is_file():
+        _check_size(folder / RECORD)
+        return load_report(folder / RECORD)
+    return report_of_run(folder)
+
+
+def load_run_record(run_folder: str | os.PathLike, name: str | None = None) -> RunRecord:
+    """Read a run folder; what it lacks stays empty. `name` overrides the name that the run gives itself.
+
+    Raises FileError when it is no run folder or a JSON file in it is damaged.
+    """
+    folder = Path(run_folder)
+    if not any((folder / mark).is_file() for mark in _MARKS):
+        there = "has none of settings.json, metrics.jsonl and run.json" if folder.is_dir() else "is not there"
+        raise FileError(
+            f"{folder} is not a run folder: it {there}. Give the folder that a training run made."
+        )
+    run = _mapping(folder / "run.json")
+    settings = _mapping(folder / "settings.json")
+    rows, unread = _rows(folder / "metrics.jsonl")
+    model = (
+        _first(run, "model", "config")
+        or _mapping(folder / "config.json")
+        or _mapping(folder / "model/config.json")
+    )
+    notes = []
+    if unread:
+        notes.append(f"{whole(unread)} damaged line{'s' * (unread > 1)} of metrics.jsonl left out.")
+    return RunRecord(
+        name=name or _text(run.get("name")) or _text(settings.get("name")) or "Training",
+        settings=settings,
+        metrics=tuple(rows),
+        model=model,
+        parameters={k: int(v) for k, v in _first(run, "parameters").items() if finite(v) is not None},
+        data_card=_first(run, "data_card", "data", "card"),
+        result=_first(run, "result"),
+        environment=_first(run, "environment"),
+        notes=tuple(notes),
+    )
+
+
+def report_of_run(run_folder: str | os.PathLike) -> Report:
+    """The report of one run folder alone, for its own page. Raises as `load_run_record`."""
+    folder = Path(run_folder)
+    run = load_run_record(folder)
+    shown = folder.resolve().name
+    parameters = sum(run.parameters.values())
+    n_bytes = text_bytes(run.data_card)
+    seconds = run_seconds(run)
+    compression = None
+    if parameters and n_bytes:
+        compression = Compression(n_bytes, parameters, {"F32": 4 * parameters, "F16": 2 * parameters})
+    return Report(
+        title=f"{run.name}: {shown}",
+        summary=_summary(run, parameters, n_bytes, seconds),
+        runs=(run,),
+        samples=_samples(folder / "samples.json"),
+        compression=compression,
+        timeline=(Stage(run.name, seconds),) if seconds else (),
+        next_steps=(
+            NextStep("Talk to the model", f'twofold generate {shown} "Once upon a time"'),
+            NextStep("Make its two files", f"twofold export {shown} -o {shown}-two-files"),
+        ),
+    )
+
+
+def _summary(run: RunRecord, parameters: int, n_bytes: int | None, seconds: float | None) -> str:
+    last = run.metrics[-1] if run.metrics else {}
+    step, tokens = finite(last.get("step")), finite(last.get("tokens"))
+    made = f"A language model of {short(parameters)} parameters" if parameters else "A language model"
+    parts = [made]
+    if step:
+        parts.append(f"trained for {whole(step)} steps")
+    if tokens:
+        parts.append(f"on {short(tokens)} tokens")
+    if n_bytes:
+        parts.append(f"of {size(n_bytes)} of text" if tokens else f"on {size(n_bytes)} of text")
+    if seconds:
+        parts.append(f"in {duration(seconds)}")
+    cpu = next(
+        (str(v) for k, v in run.environment.items() if k.lower() in ("cpu", "processor", "device")), ""
+    )
+    if cpu:
+        parts.append(f"on {cpu}")
+    sentence = " ".join(parts) + "."
+    held_out = held_out_result(run)
+    if held_out is not None:
+        sentence += f" It needs {held_out:.3f} bits for a byte of text that it has not seen."
+    return sentence
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a metrics.jsonl and how many lines could not be read, a cut last one not counted."""
+    if not path.is_file():
+        return [], 0
+    rows: list[dict[str, Any]] = []
+    unread = 0
+    with explained(path, "read"), open(path, "rb") as file:
+        whole_line = True
+        while line := file.readline(MAX_LINE_BYTES):
+            began, whole_line = whole_line, line.endswith(b"\n")
+            if not began or not line.strip():
+                continue  # the rest of a line that was too long, or an empty one
+            try:
+                row = json.loads(line) if whole_line or len(line) < MAX_LINE_BYTES else None
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict):
+                rows.append({k: v for k, v in row.items() if isinstance(v, (int, float, str, bool))})
+            elif whole_line or len(line) == MAX_LINE_BYTES:
+                unread += 1
+            if len(rows) >= 2 * MAX_ROWS:
+                rows = _thinned(rows)
+    return rows, unread
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Half as many rows: of each few neighbours the lowest and highest loss, and (nearly) all evaluations."""
+    each = 2 * len(rows) // MAX_ROWS
+    kept = []
+    for start in range(0, len(rows), each):
+        block = rows[start : start + each]
+        loss = [(value, i) for i, row in enumerate(block) if (value := finite(row.get("loss"))) is not None]
+        chosen = {min(loss)[1], max(loss)[1]} if loss else {0}
+        measured = [i for i, row in enumerate(block) if finite(row.get("held_out_bits_per_byte")) is not None]
+        if measured:  # evaluations are few; should they be many, one of a block is enough
+            chosen = {measured[-1]} | (chosen if len(measured) == 1 else set())
+        kept += [block[i] for i in sorted(chosen)]
+    return kept
+
+
+def _samples(path: Path, limit: int = 50) -> tuple[Sample, ...]:
+    """samples.json: a list of {prompt, continuation, ...}; every other value counts as a setting."""
+    if not path.is_file():
+        return ()
+    _check_size(path)
+    value = read_json(path)
+    if isinstance(value, dict):
+        value = value.get("samples")
+    found = []
+    for item in value if isinstance(value, list) else []:
+        if not isinstance(item, dict):
+            continue
+        text = next(
+            (item[k] for k in ("continuation", "text", "completion") if isinstance(item.get(k), str)), None
+        )
+        if text is None:
+            continue
+        settings = dict(item["settings"]) if isinstance(item.get("settings"), dict) else {}
+        known = ("prompt", "continuation", "text", "completion", "settings", "model")
+        settings |= {k: v for k, v in item.items() if k not in known and isinstance(v, (int, float, str))}
+        found.append(Sample(_text(item.get("prompt")), text, settings, _text(item.get("model"))))
+    return tuple(found[-limit:])  # the last ones: of the model as it was at the end
+
+
+def _check_size(path: Path) -> None:
+    with explained(path, "read"):
+        n_bytes = path.stat().st_size
+    if n_bytes > MAX_JSON_BYTES:
+        raise FileError(f"{path} is {size(n_bytes)} large, which no run writes. It may be damaged.")
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    _check_size(path)
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise FileError(
+            f"{path} should hold names and values (a JSON object), and holds a {type(value).__name__}."
+        )
+    return value
+
+
+def _first(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return next((dict(values[n]) for n in names if isinstance(values.get(n), dict)), {})
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
