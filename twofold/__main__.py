@@ -66,12 +66,15 @@ def _answer_at_once(arguments: list[str]) -> int | None:
     if not asks_help and len(words) > 2:
         return None  # the common case: no page to look up
 
-    from twofold.cli.pages import Pages
+    from twofold.cli.pages import Pages, did_you_mean
 
     pages = Pages.load()
     path = pages.longest_path(words)
-    if not path and words and not words[0].startswith("-") and words[0] not in pages.first_words:
-        pages.refuse(words[0])
+    if not path and words and not words[0].startswith("-"):
+        from twofold.errors import UsageError
+
+        hint = did_you_mean(words[0], pages.children([]))
+        raise UsageError(f"there is no command {words[0]!r}.{hint} See: {PROGRAM} --help")
     if asks_help or (pages.is_group(path) and len(words) == len(path)):
         print(pages.show(path), end="")
         return 0

@@ -8,11 +8,21 @@ together in `examples.py`.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 import twofold
+from twofold.cli.pages import Pages, did_you_mean
 from twofold.errors import UsageError
 
 MAKE = "Make a model"
@@ -93,7 +103,20 @@ def run(arguments: list[str]) -> int:
 
 
 def explain_usage(error: CycloptsError) -> str:
-    """What was wrong with the command line, and where its help is."""
-    path = " ".join(["twofold", *(error.command_chain or ())])
-    message = " ".join(str(error).split())
-    return f"{message} See: {path} --help"
+    """What was wrong with the command line, in one line that ends with where its help is."""
+    path = list(error.command_chain or ())
+    given = error.unused_tokens[0] if error.unused_tokens else ""
+    if isinstance(error, UnknownCommandError):  # the library's own message would load every command
+        kind = "option" if given.startswith("-") else "command"
+        known = ["--help", "--version"] if kind == "option" else Pages.load().children(path)
+        place = f" of {' '.join(path)}" if path else ""
+        message = f"there is no {kind} {given!r}{place}.{did_you_mean(given, known)}"
+    elif type(error) is MissingArgumentError and error.argument is not None:
+        message = f"{error.keyword} needs a value." if error.keyword else f"{error.argument.name} is missing."
+        written = difflib.get_close_matches(error.argument.name, error.unused_tokens or (), n=1)
+        message += f" Did you mean {error.argument.name} instead of {written[0]}?" if written else ""
+    elif isinstance(error, UnusedCliTokensError):
+        message = f"{given!r} is one argument too many."
+    else:
+        message = " ".join(str(error).split())
+    return f"{message} See: {' '.join(['twofold', *path])} --help"

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from twofold.errors import UsageError
-
 FILE = Path(__file__).with_name("help.json")
 WIDTHS = (80, 100)  # columns; the widest that fits the terminal is shown
 
@@ -39,10 +37,13 @@ class Pages:
 
             return render_all()
 
-    @property
-    def first_words(self) -> list[str]:
-        """The commands, in the order of the life of a model."""
-        return [path for path in self.pages[str(WIDTHS[0])] if path and " " not in path]
+    def children(self, path: list[str]) -> list[str]:
+        """The commands directly under `path`, in the order of the life of a model."""
+        return [
+            name.rpartition(" ")[2]
+            for name in self.pages[str(WIDTHS[0])]
+            if name and name.split(" ")[:-1] == path
+        ]
 
     def longest_path(self, words: list[str]) -> list[str]:
         """The leading `words` that name a command, as far as they do."""
@@ -61,13 +62,13 @@ class Pages:
         page = self.pages[str(_width())][" ".join(path)]
         return page if wants_colour(sys.stdout) else without_colour(page)
 
-    def refuse(self, word: str) -> None:
-        """Raise the UsageError for a command that does not exist, with the nearest ones that do."""
-        import difflib
 
-        near = difflib.get_close_matches(word, self.first_words, n=2, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"there is no command {word!r}.{hint} See: twofold --help")
+def did_you_mean(word: str, known: list[str]) -> str:
+    """ " Did you mean create?" for the nearest of `known`; nothing when none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def wants_colour(stream: IO[str] | None) -> bool:
