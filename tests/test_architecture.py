@@ -48,6 +48,11 @@ def named(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
+def is_room(name: str) -> bool:
+    """Whether the package has a folder or file of this name."""
+    return (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+
+
 @cache
 def tree(path: Path) -> ast.Module:
     """The parsed file."""
@@ -70,8 +75,15 @@ def imports(path: Path) -> tuple[tuple[str, int], ...]:
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and IMPORT_STRING.fullmatch(node.value)
+            and is_room(node.value.split(".")[1].partition(":")[0])
         ):
             found.append((node.value.partition(":")[0], node.lineno))
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "twofold"
+        ):
+            found.append((f"twofold.{node.attr}", node.lineno))
     return tuple(found)
 
 
@@ -80,14 +92,13 @@ def rooms_used(path: Path) -> list[tuple[str, int]]:
     used = []
     for module, line in imports(path):
         parts = module.split(".")
-        if parts[0] == "twofold" and len(parts) > 1:
-            room = parts[1] if (PACKAGE / parts[1]).is_dir() else f"{parts[1]}.py"
-            if (PACKAGE / room).exists() and room != room_of(path):
-                used.append((room, line))
-            elif parts[1] != "__version__" and not (PACKAGE / room).exists():
-                used.append(("__init__.py", line))
-        elif module == "twofold":
-            used.append(("__init__.py", line))
+        if parts[0] != "twofold" or len(parts) == 1 or parts[1] == "__version__":
+            continue  # `import twofold` alone uses nothing yet; what it is used for counts
+        room = next(
+            (name for name in (parts[1], f"{parts[1]}.py") if (PACKAGE / name).exists()), "__init__.py"
+        )
+        if room != room_of(path):
+            used.append((room, line))
     return used
 
 
