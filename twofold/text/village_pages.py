@@ -1,0 +1,129 @@
+"""Encyclopedia-like pages: about one villager, and about the villagers who share a town, trade or street.
+
+Each maker yields, without end, a text and the facts it states. Villagers, and the facts of each, are
+dealt from decks, so that every fact comes up equally often whatever amount of text is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twofold.text.village_dice import Deck
+from twofold.text.village_forms import ATTRIBUTES, VALUE_FORMS, Fact, compile_sentence
+from twofold.text.village_telling import Teller
+
+
+def villager_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
+    """Pages about one villager with four to eight of the nine facts each."""
+    dice = teller.dice
+    people = Deck(range(len(teller.forms)), dice)
+    facts_of = [Deck(ATTRIBUTES, dice) for _ in teller.forms]
+    while True:
+        person = people.draw()
+        attributes = facts_of[person].hand(dice.between(4, 8))
+        yield _card(teller, person, attributes) if dice.chance(0.1) else _portrait(teller, person, attributes)
+
+
+def _card(teller: Teller, person: int, attributes: list[str]) -> tuple[str, list[Fact]]:
+    forms, pick = teller.forms[person], teller.dice.pick
+    lines = [pick(teller.words.CARD_TITLES).format_map(forms)]
+    lines += [pick(teller.phrases.card[attribute]).text.format_map(forms) for attribute in attributes]
+    return "\n".join(lines), [(person, attribute) for attribute in attributes]
+
+
+def _portrait(teller: Teller, person: int, attributes: list[str]) -> tuple[str, list[Fact]]:
+    words, phrases, dice, forms = teller.words, teller.phrases, teller.dice, teller.forms[person]
+    pick, roll = dice.pick, dice.roll
+    title = pick(words.PAGE_TITLES).format_map(forms) + "\n\n" if roll() < 0.3 else ""
+    sentences: list[str] = [pick(words.PAGE_OPENINGS).format_map(forms)] if roll() < 0.35 else []
+    facts: list[Fact] = []
+    rest = list(attributes)
+    pronoun_is_clear = False  # whether the last sentence names this villager and nobody else
+    while rest:
+        how = roll()
+        if how < 0.2 and len(rest) > 1:
+            chosen = [
+                pick(phrases.clauses[rest.pop()]) for _ in range(2 if roll() < 0.6 else min(3, len(rest)))
+            ]
+            clauses = teller.join([clause.text for clause in chosen])
+            sentence = "{name} " + clauses + "."
+            stated = [fact for clause in chosen for fact in clause.facts]
+        else:
+            attribute = rest.pop()
+            alone = phrases.pronoun[attribute]
+            if how > 0.8 and pronoun_is_clear and alone:
+                chosen_one = pick(alone)
+                sentence = chosen_one.text
+            else:
+                chosen_one = pick(phrases.named[attribute])
+                sentence = chosen_one.text
+                if how < 0.28 and sentences and sentence.startswith("{name} "):
+                    sentence = pick(words.JOINERS) + sentence
+            stated = chosen_one.facts
+        sentences.append(sentence.format_map(forms))
+        facts += [(person, fact) for fact in stated]
+        pronoun_is_clear = "friend" not in stated
+    if roll() < 0.1:
+        sentences.append(pick(words.PAGE_CLOSINGS).format_map(forms))
+    middle = len(sentences) // 2
+    if middle >= 3 and roll() < 0.3:
+        return f"{title}{' '.join(sentences[:middle])}\n\n{' '.join(sentences[middle:])}", facts
+    return title + " ".join(sentences), facts
+
+
+def group_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
+    """Pages about a value (a town, a trade, a pet, ...) and some villagers who have it."""
+    sharings = {attribute: _sharings(teller, attribute) for attribute in teller.words.GROUP_OPENINGS}
+    attributes = Deck(sharings, teller.dice)
+    while True:
+        attribute = attributes.draw()
+        yield _group(teller, attribute, next(sharings[attribute]))
+
+
+def _sharings(teller: Teller, attribute: str) -> Iterator[list[int]]:
+    """Some ids who share a value of `attribute`; each villager once before anybody again."""
+    groups: dict[str, list[int]] = {}
+    for villager in teller.village.villagers:
+        groups.setdefault(getattr(villager, attribute), []).append(villager.id)
+    values = sorted(groups)
+    while True:
+        batches = []
+        for value in values:
+            people = teller.dice.shuffled(groups[value])
+            while people:
+                size = teller.dice.between(3, 6)
+                batches.append(people[:size])
+                people = people[size:]
+        yield from teller.dice.shuffled(batches)
+
+
+def _group(teller: Teller, attribute: str, people: list[int]) -> tuple[str, list[Fact]]:
+    words, phrases, dice = teller.words, teller.phrases, teller.dice
+    first = teller.forms[people[0]]
+    lines = [dice.pick(words.GROUP_OPENINGS[attribute]).format_map(first)]
+    facts: list[Fact] = []
+    for person in people:
+        if dice.chance(0.4):
+            other = dice.pick(ATTRIBUTES)
+            chosen = [dice.pick(phrases.clauses[attribute])]
+            if other != attribute:
+                chosen.append(dice.pick(phrases.clauses[other]))
+            lines.append(
+                ("{name} " + teller.join([c.text for c in chosen]) + ".").format_map(teller.forms[person])
+            )
+        else:
+            chosen = [dice.pick(phrases.named[attribute])]
+            lines.append(chosen[0].text.format_map(teller.forms[person]))
+        facts += [(person, fact) for sentence in chosen for fact in sentence.facts]
+    if len(people) > 1 and dice.chance(0.7):
+        template = compile_sentence(dice.pick(words.GROUP_LISTS[attribute]))
+        names = teller.join([teller.forms[person]["name"] for person in people])
+        value = {**first, "names": names}
+        lines.insert(1 if dice.chance(0.5) else len(lines), template.text.format_map(value))
+        facts += [(person, fact) for person in people for fact in template.facts]
+    title = (
+        f"{first[VALUE_FORMS[attribute]].capitalize()}\n\n"
+        if attribute == "trade" and dice.chance(0.2)
+        else ""
+    )
+    return title + ("\n" if dice.chance(0.2) else " ").join(lines), facts
