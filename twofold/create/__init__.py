@@ -1,0 +1,1 @@
+"""The pipeline that joins all floors: text in, two files out, resumed where it stopped."""

@@ -1,0 +1,1 @@
+"""From scores to choices: distributions, generation, chat sessions."""

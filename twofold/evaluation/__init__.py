@@ -1,0 +1,1 @@
+"""Questions with exact answers, put to a model and scored."""

@@ -1,0 +1,1 @@
+"""Documents in: sources, the held-out split, the village, token shards, packing."""

@@ -1,0 +1,1 @@
+"""The tokenizer, and conversations as tokens with a mask of what is learned."""

@@ -1,0 +1,1 @@
+"""The export, and the inference file that travels with it."""
