@@ -81,12 +81,13 @@ def workplace(tmp_path_factory):
     from twofold.models.config import TransformerConfig
     from twofold.models.folder import save_folder
     from twofold.models.transformer import Transformer
+    from twofold.text.world import Village, VillageSettings
     from twofold.tokens.train import train_tokenizer
 
     folder = tmp_path_factory.mktemp("workplace")
-    story = "Mira the baker lives in the village. One morning she lost her key, and Tom found it.\n"
-    (folder / "book.txt").write_text("".join(f"Chapter {n}. {story}\n" for n in range(200)), encoding="utf-8")
-    tokenizer = train_tokenizer([f"{story} {n}" for n in range(50)], 320)
+    texts = [document.text for document in Village(VillageSettings(villagers=20)).documents(60_000)]
+    (folder / "book.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    tokenizer = train_tokenizer(texts, 512)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, intermediate_size=64, max_position_embeddings=256,

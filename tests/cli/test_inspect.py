@@ -42,9 +42,11 @@ def model_folder(tmp_path):
     from twofold.models.config import TransformerConfig
     from twofold.models.folder import save_folder
     from twofold.models.transformer import Transformer
+    from twofold.text.world import Village, VillageSettings
     from twofold.tokens.train import train_tokenizer
 
-    tokenizer = train_tokenizer(["the village and the baker of the village"] * 3, 320)
+    village = Village(VillageSettings(villagers=8))
+    tokenizer = train_tokenizer([document.text for document in village.documents(20_000)], 320)
     config = TransformerConfig(
         vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, intermediate_size=64,
