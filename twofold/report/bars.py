@@ -74,6 +74,7 @@ def _score_row(row: ScoreRow, columns: Sequence[str], chance: float | None) -> M
             )
         )
         ends = {"x1": f"{100 * low:.2f}%", "x2": f"{100 * high:.2f}%"}
+        shapes.append(tag("line", **ends, y1=middle, y2=middle, class_="whisker under"))
         shapes.append(tag("line", **ends, y1=middle, y2=middle, class_="whisker"))
         for end in ends.values():
             shapes.append(tag("line", x1=end, x2=end, y1=middle - 3, y2=middle + 3, class_="whisker"))

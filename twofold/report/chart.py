@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 
 from twofold.report.markup import Markup, join, raw, tag
@@ -155,7 +156,7 @@ def _ended(line: Line, unit: str) -> str:
 
 
 def _worded(value: float, unit: str) -> str:
-    text = short(value) if abs(value) >= 10_000 else number(value)
+    text = re.sub(r"\.0+ ", " ", short(value)) if abs(value) >= 10_000 else number(value)
     return f"{text} {unit}".rstrip()
 
 

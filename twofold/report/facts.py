@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twofold.report.quantities import duration, finite, flat, number, percent, short, size
+from twofold.report.quantities import duration, finite, flat, percent, short, size
 from twofold.report.record import KeyFigure, Report, RunRecord
 from twofold.report.series import points_of
 
@@ -14,8 +14,9 @@ def text_bytes(card: Mapping[str, Any]) -> int | None:
     """Bytes of training text that a data card states, or None."""
     values = {key.lower(): finite(value) for key, value in flat(card)}
     for name in ("train.bytes", "train_bytes", "training_bytes", "text_bytes", "bytes"):
-        if values.get(name):
-            return int(values[name])
+        found = values.get(name)
+        if found and 0 < found < 2**63:
+            return int(found)
     return None
 
 
@@ -55,7 +56,7 @@ def key_figures(report: Report) -> tuple[KeyFigure, ...]:
     first = report.runs[0] if report.runs else None
     held_out = held_out_result(first) if first else None
     if held_out is not None:
-        found.append(KeyFigure(number(held_out), "bits per byte", "on held-out text"))
+        found.append(KeyFigure(f"{held_out:.3f}", "bits per byte", "on held-out text"))
     parameters = report.compression.parameters if report.compression else 0
     parameters = parameters or next(
         (sum(run.parameters.values()) for run in report.runs if run.parameters), 0

@@ -7,6 +7,7 @@ shown, a line that was cut is left out, and memory stays bounded however long th
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from twofold.report.record import Compression, NextStep, Report, RunRecord, Samp
 
 MAX_JSON_BYTES = 64 * 2**20  # settings, run.json, samples.json
 MAX_LINE_BYTES = 64 * 2**10  # one row of metrics
-MAX_ROWS = 40_000  # rows held at once; beyond, they are thinned
+MAX_ROWS = 20_000  # rows of metrics in a record; of more, the telling ones
 RECORD = "report.json"  # a whole report's record, where a pipeline left one
 _MARKS = ("settings.json", "metrics.jsonl", "run.json")
 
@@ -64,7 +65,7 @@ def load_run_record(run_folder: str | os.PathLike, name: str | None = None) -> R
         settings=settings,
         metrics=tuple(rows),
         model=model,
-        parameters={k: int(v) for k, v in _first(run, "parameters").items() if finite(v) is not None},
+        parameters=_counts(_first(run, "parameters")),
         data_card=_first(run, "data_card", "data", "card"),
         result=_first(run, "result"),
         environment=_first(run, "environment"),
@@ -144,22 +145,31 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
                 unread += 1
             if len(rows) >= 2 * MAX_ROWS:
                 rows = _thinned(rows)
-    return rows, unread
+    return rows if len(rows) <= MAX_ROWS else _thinned(rows), unread
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Half as many rows: of each few neighbours the lowest and highest loss, and (nearly) all evaluations."""
-    each = 2 * len(rows) // MAX_ROWS
-    kept = []
-    for start in range(0, len(rows), each):
-        block = rows[start : start + each]
-        loss = [(value, i) for i, row in enumerate(block) if (value := finite(row.get("loss"))) is not None]
-        chosen = {min(loss)[1], max(loss)[1]} if loss else {0}
-        measured = [i for i, row in enumerate(block) if finite(row.get("held_out_bits_per_byte")) is not None]
-        if measured:  # evaluations are few; should they be many, one of a block is enough
-            chosen = {measured[-1]} | (chosen if len(measured) == 1 else set())
-        kept += [block[i] for i in sorted(chosen)]
-    return kept
+    """At most MAX_ROWS of the rows: of each stretch the lowest and highest loss and the last evaluation.
+
+    Stretches are of equal length in steps, not in rows, so that doing it again and again stays even.
+    """
+    steps = [finite(row.get("step")) for row in rows]
+    known = [step for step in steps if step is not None]
+    start, end = (min(known), max(known)) if known else (0.0, 0.0)
+    stretches = MAX_ROWS // 3
+    scale = stretches / (end - start) if end > start else 0.0
+    chosen: dict[tuple[int, str], tuple[float, int]] = {}
+    for i, row in enumerate(rows):
+        step = steps[i]
+        where = min(stretches - 1, int((step - start) * scale)) if step is not None else 0
+        loss = finite(row.get("loss"))
+        if finite(row.get("held_out_bits_per_byte")) is not None:
+            chosen[where, "evaluation"] = (0.0, i)
+        for kind, better in (("low", loss), ("high", None if loss is None else -loss)):
+            if better is not None and (better, i) < chosen.get((where, kind), (math.inf, 0)):
+                chosen[where, kind] = (better, i)
+        chosen.setdefault((where, "low"), (math.inf, i))
+    return [rows[i] for i in sorted({i for _, i in chosen.values()})]
 
 
 def _samples(path: Path, limit: int = 50) -> tuple[Sample, ...]:
@@ -207,6 +217,11 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _first(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return next((dict(values[n]) for n in names if isinstance(values.get(n), dict)), {})
+
+
+def _counts(values: Mapping[str, Any]) -> dict[str, int]:
+    """The whole numbers among `values` that can be counts."""
+    return {k: int(v) for k, v in values.items() if (n := finite(v)) is not None and 0 <= n < 2**63}
 
 
 def _text(value: Any) -> str:

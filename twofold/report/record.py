@@ -247,11 +247,11 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             raise FileError(f"This report's record lacks a part of {place}; make it again.") from None
     if origin is tuple and isinstance(value, list):
         return tuple(_read(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
-    if origin is not None and isinstance(value, dict):
+    if origin is Mapping and isinstance(value, dict):
         return {key: _read(arguments[1], item, f"{place}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if kind in (str, int, bool) and type(value) is kind:
+    if kind in (str, int, bool) and type(value) is kind and not (kind is int and abs(value) >= 2**63):
         return value
     raise FileError(
         f"This report's record is damaged at {place}: {type(value).__name__} does not belong there."

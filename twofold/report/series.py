@@ -30,7 +30,8 @@ def points_of(rows: Iterable[Mapping[str, Any]], y: str, x: str = "step") -> Poi
 
 
 def smoothed(points: Points, share: float = 0.02) -> Points:
-    """A centred moving average over `share` of the points, narrower at both ends so that it never lags."""
+    """A moving average over `share` of the points: centred, narrower at the start, where losses fall
+    steeply, so that it never lags there, and one-sided at the end, where they hardly move."""
     reach = int(len(points) * share / 2)
     if reach < 1:
         return points
@@ -40,8 +41,9 @@ def smoothed(points: Points, share: float = 0.02) -> Points:
     last = len(points) - 1
     averaged = []
     for i, (x, _) in enumerate(points):
-        r = min(reach, i, last - i)
-        averaged.append((x, (sums[i + r + 1] - sums[i - r]) / (2 * r + 1)))
+        room = min(reach, i // 3)
+        first, after = i - room, min(i + room, last) + 1
+        averaged.append((x, (sums[after] - sums[first]) / (after - first)))
     return averaged
 
 
