@@ -34,8 +34,9 @@ _JSON_LIMIT = 16 << 20  # bytes; a config is about 1 kB, the index of a 1,000-sh
 
 
 @dataclass(frozen=True)
-class FolderInfo:
-    """What a folder says about its use. `stop_ids` end an answer; `chat`: it was taught conversations."""
+class ModelInfo:
+    """What a model's files say about its use. `path`: the folder or file itself; `stop_ids` end an answer;
+    `chat`: it was taught conversations."""
 
     path: Path
     stop_ids: tuple[int, ...]
@@ -55,7 +56,7 @@ def save_folder(folder: str | Path, model: Transformer, tokenizer: Tokenizer, *,
     dtype = str(model.output_weight.dtype).removeprefix("torch.")
     special = {"bos_token_id": end, "eos_token_id": turn if chat else end, "pad_token_id": end}
     stops = [turn, end] if chat else end
-    tokenizer.save(folder)
+    tokenizer.save(folder, chat=chat)
     write_json(folder / "config.json", {**model.config.to_hf(), **special, "torch_dtype": dtype})
     write_json(folder / "generation_config.json", {**special, "eos_token_id": stops, "do_sample": True})
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -91,7 +92,7 @@ def load_config(folder: str | Path) -> TransformerConfig:
     return TransformerConfig.from_hf(_read_bounded_json(path), str(path))
 
 
-def load_info(folder: str | Path, tokenizer: Tokenizer) -> FolderInfo:
+def load_info(folder: str | Path, tokenizer: Tokenizer) -> ModelInfo:
     """Which tokens end an answer: `generation_config.json`, else `config.json`, else <|endoftext|>."""
     folder = Path(folder)
     stop_ids: list[int] = []
@@ -107,7 +108,7 @@ def load_info(folder: str | Path, tokenizer: Tokenizer) -> FolderInfo:
                 stop_ids.append(token)
     if tokenizer.end_of_text not in stop_ids:
         stop_ids.append(tokenizer.end_of_text)
-    return FolderInfo(folder, tuple(dict.fromkeys(stop_ids)), tokenizer.im_end in stop_ids)
+    return ModelInfo(folder, tuple(dict.fromkeys(stop_ids)), tokenizer.im_end in stop_ids)
 
 
 def check_vocabulary(tokens: int, rows: int, where: str) -> None:
@@ -142,15 +143,10 @@ def load_weights(
                     raise FileError(f"{path}: tensor {name!r} is also in {found[name][0].name}.")
                 part = file.get_slice(name)
                 found[name] = (path, tuple(part.get_shape()), part.get_dtype())
-    expected_count = _TENSORS_PER_LAYER * config.num_hidden_layers + 2
-    if len(found) < expected_count:
-        raise FileError(
-            f"{folder}: the weights hold {len(found):,} tensors, and a model of "
-            f"{config.num_hidden_layers:,} layers needs {expected_count:,}."
-        )
-    with torch.device("meta"):
-        model = Transformer(config)
-    _check_tensors(folder, found, {name: tuple(t.shape) for name, t in model.state_dict().items()})
+    model = empty_transformer(config, {name: shape for name, (_, shape, _) in found.items()}, str(folder))
+    for name, (path, _, kind) in found.items():
+        if kind not in _DTYPES:
+            raise FileError(f"{path}: {name} is of type {kind}; {', '.join(_DTYPES)} can be read.")
     weights: dict[str, torch.Tensor] = {}
     for path in files:
         with _opened(path) as file:
@@ -167,30 +163,39 @@ def load_weights(
     return model.eval()
 
 
-def _check_tensors(
-    folder: str | Path,
-    found: dict[str, tuple[Path, tuple[int, ...], str]],
-    expected: dict[str, tuple[int, ...]],
-) -> None:
-    """Raise FileError unless names, shapes and dtypes are what the config asks for."""
-    if "lm_head.weight" not in expected and "lm_head.weight" in found:
-        expected = {**expected, "lm_head.weight": expected["model.embed_tokens.weight"]}
+def empty_transformer(
+    config: TransformerConfig, shapes: dict[str, tuple[int, ...]], where: str
+) -> Transformer:
+    """A Transformer without memory (on the meta device), if tensors of these names and shapes fill it.
+
+    A tied output matrix may be there too, under its own name. Raises FileError, beginning with `where`.
+    """
+    needed = _TENSORS_PER_LAYER * config.num_hidden_layers + 2
+    if len(shapes) < needed:  # before as many layers as the config claims are made
+        raise FileError(
+            f"{where}: the weights hold {len(shapes):,} tensors, and a model of "
+            f"{config.num_hidden_layers:,} layers needs {needed:,}."
+        )
+    with torch.device("meta"):
+        model = Transformer(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if config.tie_word_embeddings and "lm_head.weight" in shapes:
+        expected["lm_head.weight"] = expected["model.embed_tokens.weight"]
     for what, names in (
-        ("lack", sorted(expected.keys() - found.keys())),
-        ("hold, unexpectedly,", sorted(found.keys() - expected.keys())),
+        ("lack", sorted(expected.keys() - shapes.keys())),
+        ("hold, unexpectedly,", sorted(shapes.keys() - expected.keys())),
     ):
         if names:
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
             listed = ", ".join(ascii(name[:80]) for name in names[:3])
-            raise FileError(f"{folder}: the weights {what} {listed}{more}.")
-    for name, (path, shape, dtype) in found.items():
+            raise FileError(f"{where}: the weights {what} {listed}{more}.")
+    for name, shape in shapes.items():
         if shape != expected[name]:
             raise FileError(
-                f"{path}: {name} has the shape {list(shape)}, and config.json asks for "
+                f"{where}: {name} has the shape {list(shape)}, and the config asks for "
                 f"{list(expected[name])}."
             )
-        if dtype not in _DTYPES:
-            raise FileError(f"{path}: {name} is of type {dtype}; {', '.join(_DTYPES)} can be read.")
+    return model
 
 
 def _weight_files(folder: Path) -> list[Path]:
