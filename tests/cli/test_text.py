@@ -1,5 +1,6 @@
 """`twofold text` gathers text into a corpus that can be looked at."""
 
+import io
 import json
 
 import pytest
@@ -135,3 +136,10 @@ def test_bad_files_can_be_left_out_and_are_counted(books, tmp_path, capsys):
 def test_a_missing_file_is_named(tmp_path, capsys):
     assert main(["text", "read", str(tmp_path / "none.txt"), "-o", str(tmp_path / "c")]) == 3
     assert "none.txt" in capsys.readouterr().err
+
+
+def test_standard_input_is_a_dash(tmp_path, monkeypatch, capsys):
+    text = "".join(STORY.format(f"Mira the {number}th") for number in range(60))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
+    assert main(["text", "read", "-", "-o", str(tmp_path / "corpus")]) == 0
+    assert Corpus.open(tmp_path / "corpus").card["bytes"] == len(text.encode())

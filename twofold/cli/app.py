@@ -96,10 +96,17 @@ def run(arguments: list[str]) -> int:
 
     Raises UsageError for a line that does not parse; what the command raises passes through."""
     try:
-        result = build_app()(arguments)
+        result = build_app()([_Dash(word) if word == "-" else word for word in arguments])
     except CycloptsError as error:
         raise UsageError(explain_usage(error)) from error
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+class _Dash(str):
+    """The argument "-", standard input: a value everywhere, which the library takes for an option."""
+
+    def startswith(self, prefix: str | tuple[str, ...], *place: int) -> bool:
+        return False
 
 
 def explain_usage(error: CycloptsError) -> str:
