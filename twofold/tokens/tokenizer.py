@@ -174,6 +174,10 @@ class Tokenizer:
             )
         return self._bytes[token]
 
+    def is_added(self, token: int) -> bool:
+        """Whether a token is one of `added`, special or not."""
+        return self.vocab_size - len(self.added) <= token < self.vocab_size
+
     def stream(self) -> StreamDecoder:
         """A decoder for tokens that arrive one by one."""
         return StreamDecoder(self)
