@@ -31,6 +31,8 @@ def test_a_run_alone_makes_a_report(run_folder):
     report = report_of_run(run_folder)
     page = render_report(report)
     assert "5.77 M parameters" in report.summary
+    assert "1,500 steps on 12.3 M tokens" in report.summary
+    assert "2 cores of Intel Xeon" in report.summary
     assert report.compression.precisions["F32"] == 4 * 5_772_800
     assert report.compression.text_bytes == 36_968_201
     for words in ("Pretraining", "Bits per byte", "One", " day.", "Muon", "Intel Xeon"):
@@ -42,14 +44,14 @@ def test_a_cut_last_line_is_left_out_in_silence(run_folder):
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
     record = load_run_record(run_folder)
-    assert len(record.metrics) == 1499
+    assert len(record.metrics) == 1500
     assert record.notes == ()
 
 
 def test_a_cut_line_without_its_end_that_still_is_json_is_kept(run_folder):
     path = run_folder / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-1])
-    assert len(load_run_record(run_folder).metrics) == 1500
+    assert len(load_run_record(run_folder).metrics) == 1501
 
 
 @pytest.mark.parametrize("bad", [b"\xff\xfe\0", b'{"step": 1, "lo', b"[1, 2]", b"x" * 200_000, b"[" * 50_000])
@@ -58,8 +60,19 @@ def test_a_damaged_line_is_left_out_and_counted(run_folder, bad):
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:700], bad, *lines[701:]]) + b"\n")
     record = load_run_record(run_folder)
-    assert len(record.metrics) == 1499
+    assert len(record.metrics) == 1500
     assert "1 damaged line " in record.notes[0]
+
+
+def test_a_run_that_still_goes_on_has_a_page_with_its_shape(report, run_folder):
+    (run_folder / "run.json").unlink()
+    (run_folder / "settings.json").write_text(
+        json.dumps({"name": "Mine", "seed": 1, "model": report.runs[0].model})
+    )
+    record = load_run_record(run_folder)
+    assert record.name == "Mine"
+    assert record.model["hidden_size"] == 256
+    assert record.settings == {"seed": 1}
 
 
 @pytest.mark.parametrize("left", ["settings.json", "metrics.jsonl", "run.json"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twofold.report.quantities import duration, finite, flat, percent, short, size
@@ -27,6 +27,11 @@ def run_seconds(run: RunRecord) -> float | None:
         seconds = [s for row in run.metrics if (s := finite(row.get("seconds"))) is not None]
         told = max(seconds, default=None)
     return told if told and told > 0 else None
+
+
+def last_value(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """The last finite value of `key`; rows need not hold it (an evaluation's row has no loss)."""
+    return next((v for row in reversed(rows) if (v := finite(row.get(key))) is not None), None)
 
 
 def held_out_result(run: RunRecord) -> float | None:

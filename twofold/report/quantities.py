@@ -110,12 +110,14 @@ def value_of(name: str, value: Any) -> str:
         return str(type(value).__name__)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "", depth: int = 3) -> list[tuple[str, Any]]:
+def flat(
+    values: Mapping[str, Any], prefix: str = "", depth: int = 3, joint: str = "."
+) -> list[tuple[str, Any]]:
     """Nested names as pairs ("optimizer.learning_rate", value), in order."""
     pairs: list[tuple[str, Any]] = []
     for key, value in values.items():
         if isinstance(value, Mapping) and value and depth > 1:
-            pairs += flat(value, f"{prefix}{key}.", depth - 1)
+            pairs += flat(value, f"{prefix}{key}{joint}", depth - 1, joint)
         else:
             pairs.append((f"{prefix}{key}", value))
     return pairs

@@ -15,7 +15,7 @@ from typing import Any
 
 from twofold.errors import FileError
 from twofold.files import explained, read_json
-from twofold.report.facts import held_out_result, run_seconds, text_bytes
+from twofold.report.facts import held_out_result, last_value, run_seconds, text_bytes
 from twofold.report.quantities import duration, finite, short, size, whole
 from twofold.report.record import Compression, NextStep, Report, RunRecord, Sample, Stage, load_report
 
@@ -52,22 +52,20 @@ def load_run_record(run_folder: str | os.PathLike, name: str | None = None) -> R
     run = _mapping(folder / "run.json")
     settings = _mapping(folder / "settings.json")
     rows, unread = _rows(folder / "metrics.jsonl")
-    model = (
-        _first(run, "model", "config")
-        or _mapping(folder / "config.json")
-        or _mapping(folder / "model/config.json")
-    )
+    shape = settings.get("model") if isinstance(settings.get("model"), dict) else {}
+    model = _first(run, "model", "config") or _mapping(folder / "config.json") or shape
+    finished = {"finished": run["finished"]} if isinstance(run.get("finished"), str) else {}
     notes = []
     if unread:
         notes.append(f"{whole(unread)} damaged line{'s' * (unread > 1)} of metrics.jsonl left out.")
     return RunRecord(
         name=name or _text(run.get("name")) or _text(settings.get("name")) or "Training",
-        settings=settings,
+        settings={k: v for k, v in settings.items() if k not in ("name", "model")},
         metrics=tuple(rows),
         model=model,
         parameters=_counts(_first(run, "parameters")),
         data_card=_first(run, "data_card", "data", "card"),
-        result=_first(run, "result"),
+        result=_first(run, "result") | finished,
         environment=_first(run, "environment"),
         notes=tuple(notes),
     )
@@ -81,12 +79,14 @@ def report_of_run(run_folder: str | os.PathLike) -> Report:
     parameters = sum(run.parameters.values())
     n_bytes = text_bytes(run.data_card)
     seconds = run_seconds(run)
+    made = _text(run.result.get("finished"))[:10]
     compression = None
     if parameters and n_bytes:
         compression = Compression(n_bytes, parameters, {"F32": 4 * parameters, "F16": 2 * parameters})
     return Report(
         title=f"{run.name}: {shown}",
         summary=_summary(run, parameters, n_bytes, seconds),
+        made=made,
         runs=(run,),
         samples=_samples(folder / "samples.json"),
         compression=compression,
@@ -99,8 +99,7 @@ def report_of_run(run_folder: str | os.PathLike) -> Report:
 
 
 def _summary(run: RunRecord, parameters: int, n_bytes: int | None, seconds: float | None) -> str:
-    last = run.metrics[-1] if run.metrics else {}
-    step, tokens = finite(last.get("step")), finite(last.get("tokens"))
+    step, tokens = last_value(run.metrics, "step"), last_value(run.metrics, "tokens")
     made = f"A language model of {short(parameters)} parameters" if parameters else "A language model"
     parts = [made]
     if step:
@@ -111,11 +110,12 @@ def _summary(run: RunRecord, parameters: int, n_bytes: int | None, seconds: floa
         parts.append(f"of {size(n_bytes)} of text" if tokens else f"on {size(n_bytes)} of text")
     if seconds:
         parts.append(f"in {duration(seconds)}")
-    cpu = next(
-        (str(v) for k, v in run.environment.items() if k.lower() in ("cpu", "processor", "device")), ""
+    machine = next(
+        (str(run.environment[k]) for k in ("processor", "cpu", "device") if run.environment.get(k)), ""
     )
-    if cpu:
-        parts.append(f"on {cpu}")
+    cores = finite(run.environment.get("cores"))
+    if machine:
+        parts.append(f"on {whole(cores)} cores of {machine}" if cores else f"on {machine}")
     sentence = " ".join(parts) + "."
     held_out = held_out_result(run)
     if held_out is not None:

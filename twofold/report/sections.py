@@ -8,6 +8,7 @@ from typing import Any
 
 from twofold.report.bars import Share, Square, score_bars, shares, squares, timeline, tone_of
 from twofold.report.chart import MAX_MARKS, Line, line_chart
+from twofold.report.facts import last_value
 from twofold.report.markup import Markup, tag
 from twofold.report.quantities import finite, flat, number, percent, size, value_of, whole
 from twofold.report.record import Compression, FileNote, Report, RunRecord, Sample, Scores, Stage
@@ -20,6 +21,8 @@ MAX_EXAMPLES = 60
 MAX_SAMPLES = 24
 MAX_ROWS = 200  # of a table of settings
 MAX_VALUE = 600  # characters of one setting
+
+PLUMBING = ("format", "version", "index")  # of a data card: of use to programs only
 
 SHAPE_WORDS = {
     "num_hidden_layers": "layers",
@@ -55,21 +58,35 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], class_: str = "",
 
 
 def _facts(values: Mapping[str, Any]) -> Markup:
-    """Names and values in two columns; lists of records as a line each."""
-    pairs = []
-    for key, value in flat(values):
-        if isinstance(value, (list, tuple)) and value and all(isinstance(v, Mapping) for v in value):
-            lines = ["; ".join(f"{k} {value_of(str(k), v)}" for k, v in item.items()) for item in value[:20]]
-            lines += [f"… and {whole(len(value) - 20)} more"] * (len(value) > 20)
-            pairs.append((key, [tag("div", _cut(line, MAX_VALUE)) for line in lines]))
-        else:
-            pairs.append((key, _cut(value_of(key, value), MAX_VALUE)))
-    shown = [
-        (_cut(name.replace("_", " ").replace(".", " · "), 80), value) for name, value in pairs[:MAX_ROWS]
-    ]
+    """Names and values in two columns; of records (the sources of a text), a line each."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        records = _records(value)
+        if records:
+            pairs.append((name, [tag("div", _cut(line, MAX_VALUE)) for line in records]))
+            continue
+        found = flat({name: value}, joint=" · ")
+        pairs += [(key, _cut(value_of(key, item), MAX_VALUE)) for key, item in found]
+    shown = [(_cut(key.replace("_", " "), 80), value) for key, value in pairs[:MAX_ROWS]]
     if len(pairs) > MAX_ROWS:
         shown.append(("…", f"{whole(len(pairs) - MAX_ROWS)} more"))
     return _table((), shown, "facts")
+
+
+def _records(value: Any, limit: int = 20) -> list[str]:
+    """A list of records, or records by name, as lines; empty for anything else."""
+    if isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values()):
+        named = [(f"{name}: ", item) for name, item in value.items()]
+    elif isinstance(value, (list, tuple)) and all(isinstance(item, Mapping) for item in value):
+        named = [("", item) for item in value]
+    else:
+        return []
+    lines = []
+    for name, item in named[:limit]:
+        lines.append(
+            name + "; ".join(f"{key} {value_of(str(key), v)}".replace("_", " ") for key, v in item.items())
+        )
+    return lines + [f"… and {whole(len(named) - limit)} more"] * (len(named) > limit)
 
 
 def _fold(title: str, *children: Any) -> Markup:
@@ -138,10 +155,9 @@ def _all_finite(row: Mapping[str, Any]) -> bool:
 
 
 def _run_facts(run: RunRecord) -> list[Markup]:
-    last = run.metrics[-1] if run.metrics else {}
     told: list[tuple[str, str]] = []
     for key, word in (("step", "steps"), ("tokens", "tokens"), ("seconds", "")):
-        amount = finite(last.get(key))
+        amount = last_value(run.metrics, key)
         if amount:
             told.append((value_of(key, amount) if key == "seconds" else whole(amount), word))
     rate = points_of(run.metrics, "tokens_per_second")
@@ -298,7 +314,8 @@ def samples_section(samples: Sequence[Sample]) -> Section | None:
 
 def data_section(runs: Sequence[RunRecord]) -> Section | None:
     """What each run was trained on."""
-    cards = [(run.name, run.data_card) for run in runs if run.data_card]
+    cards = [(run.name, {k: v for k, v in run.data_card.items() if k not in PLUMBING}) for run in runs]
+    cards = [(name, card) for name, card in cards if card]
     if not cards:
         return None
     if len(cards) == 1:

@@ -29,7 +29,7 @@ def points_of(rows: Iterable[Mapping[str, Any]], y: str, x: str = "step") -> Poi
     return sorted(found.items())
 
 
-def smoothed(points: Points, share: float = 0.02) -> Points:
+def smoothed(points: Points, share: float = 0.03) -> Points:
     """A moving average over `share` of the points: centred, narrower at the start, where losses fall
     steeply, so that it never lags there, and one-sided at the end, where they hardly move."""
     reach = int(len(points) * share / 2)
