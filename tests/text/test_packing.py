@@ -1,4 +1,5 @@
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -125,8 +126,8 @@ def test_documents_of_all_lengths_are_spread_over_an_epoch():
         for piece in packed.pieces(row):
             counts[int(lengths[piece.document])][row >= half] += 1
     for early, late in counts.values():
-        assert 10 <= early
-        assert 10 <= late
+        assert early >= 10
+        assert late >= 10
 
 
 def test_a_corpus_shorter_than_a_row_is_one_padded_row():
@@ -147,7 +148,7 @@ def test_whole_packing_cuts_nothing_and_overfills_nothing(lengths, length):
     assert all(sum(piece.stop for piece in row) <= length for row in rows)
     # First-fit decreasing: no two rows could be one, but for the very last.
     fills = [sum(piece.stop for piece in row) for row in rows]
-    assert all(a + b > length for a, b in zip(fills[:-1], fills[1:], strict=True))
+    assert all(a + b > length for a, b in pairwise(fills))
 
 
 @pytest.mark.parametrize("settings", [{"length": 0}, {"length": 8, "seed": -1}])

@@ -139,7 +139,7 @@ def test_verify_finds_a_changed_byte(tmp_path, name):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(FileError, match="SHA-256|does not fit"):
+    with pytest.raises(FileError, match=r"SHA-256|does not fit"):
         Shards.open(tmp_path / "s", verify=True)
 
 
