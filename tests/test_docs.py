@@ -125,7 +125,7 @@ def test_what_the_page_shows_happens(page, workplace, monkeypatch):
 
 @pytest.mark.parametrize("page", pages_with(run=False))
 def test_what_is_not_run_is_at_least_possible(page):
-    from twofold.cli.app import build_app
+    from twofold.cli.app import build_app, words_of
 
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for block in blocks(page):
@@ -139,7 +139,7 @@ def test_what_is_not_run_is_at_least_possible(page):
                     assert set(words[1:]) <= targets, command
                 if words[:1] == ["twofold"]:
                     words = words[: words.index(">")] if ">" in words else words
-                    build_app().parse_args(words[1:])
+                    build_app().parse_args(words_of(words[1:]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

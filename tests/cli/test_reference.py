@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from twofold.cli import reference
-from twofold.cli.app import COMMANDS, build_app, present_commands
+from twofold.cli.app import COMMANDS, build_app, present_commands, words_of
 from twofold.cli.examples import EXAMPLES, FIRST_STEPS, GO_ON
 from twofold.cli.pages import FILE, WIDTHS, without_colour
 
@@ -63,7 +63,7 @@ def test_the_examples_in_help_pages_parse(line):
     words = shlex.split(line.rpartition("| ")[2].partition(" > ")[0])
     assert words[0] in ("twofold", "python")
     if words[0] == "twofold":
-        build_app().parse_args(words[1:])
+        build_app().parse_args(words_of(words[1:]))
 
 
 def test_every_command_has_examples_of_itself(fresh):

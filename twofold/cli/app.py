@@ -96,14 +96,19 @@ def run(arguments: list[str]) -> int:
 
     Raises UsageError for a line that does not parse; what the command raises passes through."""
     try:
-        result = build_app()([_Dash(word) if word == "-" else word for word in arguments])
+        result = build_app()(words_of(arguments))
     except CycloptsError as error:
         raise UsageError(explain_usage(error)) from error
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
+def words_of(arguments: list[str]) -> list[str]:
+    """The arguments as the library is to see them: "-" is a value, as everywhere else."""
+    return [_Dash(word) if word == "-" else word for word in arguments]
+
+
 class _Dash(str):
-    """The argument "-", standard input: a value everywhere, which the library takes for an option."""
+    """The argument "-", standard input, which the library would take for an option."""
 
     def startswith(self, prefix: str | tuple[str, ...], *place: int) -> bool:
         return False

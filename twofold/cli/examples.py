@@ -39,6 +39,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "a small one, another world",
         ),
     ),
+    "tokens": (
+        ('twofold tokens "The baker\'s cat" --tokenizer demo', "pieces, numbers and bytes, in colour"),
+        ("echo 2 + 2 = 4 | twofold tokens - --tokenizer demo --json", "standard input; for scripts"),
+    ),
+    "tokens train": (
+        ("twofold tokens train book.txt notes/ -o mine", "learn 4,096 tokens from your text"),
+        ("twofold tokens train hf://roneneldan/TinyStories -o mine --vocab-size 8192", "from a hub data set"),
+    ),
+    "tokens stats": (
+        ("twofold tokens stats book.txt --tokenizer demo", "bytes per token; cheap and dear words"),
+    ),
     "inspect": (
         ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
         ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
@@ -59,5 +70,6 @@ GO_ON: dict[str, tuple[str, ...]] = {
     "create": ("twofold chat demo/assistant", "twofold inspect demo/assistant"),
     "text read": ("twofold create --text book.txt --minutes 10",),
     "text village": ("twofold text show village --documents 3",),
+    "tokens train": ('twofold tokens "The baker\'s cat" --tokenizer mine',),
     "inspect": ("twofold chat demo/assistant", "twofold export demo/assistant -o two-files"),
 }

@@ -15,6 +15,8 @@ from twofold.errors import FileError
 from twofold.files import explained, read_json
 from twofold.report.quantities import flat, percent, short, size, value_of, whole
 
+STAGES = ("assistant", "base")  # in what `twofold create` leaves: the one to talk with first
+
 
 @dataclass
 class Facts:
@@ -32,8 +34,8 @@ class Facts:
 def inspect(model: Path, /, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> None:
     """Show what a model is: its shape, its size, its tokenizer, and how it was trained.
 
-    MODEL is a run folder, a Hugging Face folder or a .gguf file. Nothing is loaded but the
-    descriptions, so a large model answers as fast as a small one.
+    MODEL is a run folder, what `twofold create` left, a Hugging Face folder or a .gguf file. Nothing is
+    loaded but the descriptions, so a large model answers as fast as a small one.
 
     Parameters
     ----------
@@ -60,9 +62,10 @@ def facts_of(model: Path) -> Facts:
     """Read the facts of a model's files. Raises FileError where there is no model, or a damaged one."""
     with explained(model, "read"):
         model.stat()
-    if model.is_dir():
-        return _folder_facts(model)
-    return _gguf_facts(model)
+    if not model.is_dir():
+        return _gguf_facts(model)
+    within = (model, *(model / stage for stage in STAGES))
+    return _folder_facts(next((folder for folder in within if (folder / "config.json").is_file()), model))
 
 
 def _folder_facts(folder: Path) -> Facts:
