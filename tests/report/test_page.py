@@ -259,6 +259,14 @@ def test_endless_text_is_cut(report):
     assert "more characters]" in text
 
 
+def test_many_examples_are_folded_away_and_counted(report):
+    scores = dataclasses.replace(report.scores, examples=report.scores.examples * 5)
+    text = render_report(Report(title="t", scores=scores))
+    assert text.count('class="example"') == 20
+    assert "14 more" in Page(text).text
+    assert text[: text.index("14 more")].count('class="example"') == 6
+
+
 def test_the_same_record_gives_the_same_bytes(report):
     assert render_report(report) == render_report(Report.from_json(report.to_json()))
 

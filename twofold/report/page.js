@@ -44,3 +44,7 @@ for (const frame of document.querySelectorAll(".frame")) {
   });
   frame.addEventListener("pointerleave", () => frame.classList.remove("hovered"));
 }
+
+addEventListener("beforeprint", () => {
+  for (const fold of document.querySelectorAll("details")) fold.open = true;
+});

@@ -18,6 +18,7 @@ Section = tuple[str, str, Markup]  # id, words of the link to it, HTML
 
 MAX_TEXT = 4_000  # characters of one sample or answer
 MAX_EXAMPLES = 60
+AT_ONCE = 6  # examples that are shown unfolded
 MAX_SAMPLES = 24
 MAX_ROWS = 200  # of a table of settings
 MAX_VALUE = 600  # characters of one setting
@@ -277,9 +278,13 @@ def _examples(scores: Scores) -> Markup | None:
                 class_="example",
             )
         )
-    count = len(parts)
-    title = f"{count} question{'s' * (count > 1)} and what was answered"
-    return tag("details", tag("summary", title), tag("div", parts, class_="examples"), open=True)
+    rest = len(parts) - AT_ONCE
+    return tag(
+        "div",
+        tag("h3", "Some of the questions, and what was answered"),
+        tag("div", parts[:AT_ONCE], class_="examples"),
+        _fold(f"{rest} more", tag("div", parts[AT_ONCE:], class_="examples")) if rest > 0 else None,
+    )
 
 
 def samples_section(samples: Sequence[Sample]) -> Section | None:
