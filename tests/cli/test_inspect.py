@@ -99,7 +99,14 @@ def test_a_run_folder_also_tells_of_its_training(model_folder):
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     facts = facts_of(folder)
     assert facts.kind == "a run folder"
-    assert facts.training["result.bits_per_byte"] == 1.25
+    assert facts.training == {"bits_per_byte": 1.25, "steps": 100, "environment.python": "3.11"}
+
+
+def test_what_create_left_opens_as_its_assistant(model_folder, tmp_path):
+    folder, *_ = model_folder
+    (tmp_path / "demo").mkdir()
+    folder.rename(tmp_path / "demo" / "base")
+    assert facts_of(tmp_path / "demo").path == str(tmp_path / "demo" / "base")
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 16, b"not a model at all"])

@@ -15,6 +15,7 @@ from twofold.errors import FileError
 from twofold.files import explained, read_json
 from twofold.report.quantities import flat, percent, short, size, value_of, whole
 
+LONGEST = 100  # characters of a fact; what is longer is in the files
 STAGES = ("assistant", "base")  # in what `twofold create` leaves: the one to talk with first
 
 
@@ -175,11 +176,17 @@ def _vocabulary_facts(tokens: list[bytes]) -> dict[str, Any]:
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:
-    """What `run.json` tells of the run, its nested names joined by dots; long lists and texts left out."""
+    """What `run.json` tells of the run: the result first, nested names joined by dots."""
     path = folder / "run.json"
     if not path.is_file():
         return {}
     run = read_json(path)
     if not isinstance(run, Mapping):
         raise FileError(f"{path} should hold one JSON object. It may be damaged.")
-    return {name: value for name, value in flat(run) if len(value_of(name, value)) <= 100}
+    facts = {name: run[name] for name in ("name", "finished") if name in run}
+    result = run.get("result")
+    facts |= dict(flat(result)) if isinstance(result, Mapping) else {}
+    for part in ("data", "environment"):
+        if isinstance(run.get(part), Mapping):
+            facts |= dict(flat(run[part], f"{part}."))
+    return {name: value for name, value in facts.items() if len(value_of(name, value)) <= LONGEST}
