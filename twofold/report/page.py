@@ -17,20 +17,19 @@ from importlib.resources import files
 from pathlib import Path
 
 from twofold.files import atomic_write
-from twofold.report.facts import key_figures
-from twofold.report.markup import Markup, join, raw, tag
-from twofold.report.record import Report
-from twofold.report.sections import (
+from twofold.report.background import (
     compression_section,
     data_section,
     details_section,
     files_section,
     model_section,
-    run_section,
-    samples_section,
-    scores_section,
     timeline_section,
 )
+from twofold.report.facts import key_figures
+from twofold.report.markup import Markup, join, raw, tag
+from twofold.report.record import Report
+from twofold.report.results import run_section, samples_section, scores_section
+from twofold.report.tables import Section
 
 
 def write_report(out: str | os.PathLike, report: Report) -> Path:
@@ -108,14 +107,14 @@ def _unbroken(text: str) -> str:
     )
 
 
-def _contents(sections: list[tuple[str, str, Markup]]) -> Markup | None:
+def _contents(sections: list[Section]) -> Markup | None:
     if len(sections) < 3:
         return None
     links = [tag("a", title, href=f"#{identity}") for identity, title, _ in sections]
     return tag("nav", links, aria_label="Parts of this report")
 
 
-def _sections(report: Report) -> list[tuple[str, str, Markup] | None]:
+def _sections(report: Report) -> list[Section | None]:
     """(id, title, HTML) of each part; None for what the record does not hold."""
     found = [run_section(run, f"run-{i}") for i, run in enumerate(report.runs)]
     found.append(scores_section(report.scores))
