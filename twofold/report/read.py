@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def report_of_run(run_folder: str | os.PathLike) -> Report:
     folder = Path(run_folder)
     run = load_run_record(folder)
     shown = folder.resolve().name
+    where = shlex.quote(os.fspath(folder))
     parameters = sum(run.parameters.values())
     n_bytes = text_bytes(run.data_card)
     seconds = run_seconds(run)
@@ -92,8 +94,8 @@ def report_of_run(run_folder: str | os.PathLike) -> Report:
         compression=compression,
         timeline=(Stage(run.name, seconds),) if seconds else (),
         next_steps=(
-            NextStep("Talk to the model", f'twofold generate {shown} "Once upon a time"'),
-            NextStep("Make its two files", f"twofold export {shown} -o {shown}-two-files"),
+            NextStep("See what it writes", f'twofold generate {where} "Once upon a time"'),
+            NextStep("Make its two files", f"twofold export {where} -o {where}-two-files"),
         ),
     )
 

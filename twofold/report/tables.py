@@ -16,15 +16,18 @@ MAX_VALUE = 600  # characters of one setting
 
 
 def section(identity: str, title: str, *children: Any, lede: str = "", link: str = "") -> Section:
+    """A part of the page: a heading, a line or two that explain, and what follows."""
     note = tag("p", lede, class_="section-lede") if lede else None
     return identity, link or title, tag("section", tag("h2", title, dir="auto"), note, *children, id=identity)
 
 
 def cut(text: str, limit: int) -> str:
+    """At most `limit` characters of `text`, and how many more there are."""
     return text if len(text) <= limit else f"{text[:limit]} … [{whole(len(text) - limit)} more characters]"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], class_: str = "", caption: str = "") -> Markup:
+    """A table whose first column names the rows; it scrolls by itself where the page is too narrow."""
     top = tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])) if head else None
     body = [tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]]) for row in rows]
     name = tag("caption", caption) if caption else None
@@ -66,4 +69,5 @@ def _records(value: Any, limit: int = 20) -> list[str]:
 
 
 def fold(title: str, *children: Any) -> Markup:
+    """What is shown only when asked for."""
     return tag("details", tag("summary", title), *children)
