@@ -47,7 +47,7 @@ class _Talker:
     """Makes conversations in one language; deals the facts of `people` evenly."""
 
     def __init__(self, village: Village, people: Sequence[Villager], language: str) -> None:
-        self.village, self.language = village, language
+        self.village, self.people, self.language = village, people, language
         self.words, self.talk, self.crafts = PHRASES[language], TALK[language], CRAFTS[language]
         self.dice = Dice(f"village {village.settings.seed} conversations {language}")
         self.facts = Deck([(v.id, attribute) for v in people for attribute in ATTRIBUTES], self.dice)
@@ -102,14 +102,13 @@ class _Talker:
 
     def instruction(self) -> Turn:
         dice, crafts = self.dice, self.crafts
-        person, _ = self.facts.draw()
-        forms = self.village.forms(self.language)[person]
+        person = dice.pick(self.people).id
         trade = dice.pick(list(crafts.TASKS))
         if dice.chance(0.5):
             words, ways = {"task": crafts.TASKS[trade][0]}, self.talk.TASK_QUESTIONS
             steps = steps_of(crafts, dice, None, trade, words)
         else:
-            words, ways = forms, self.talk.RECIPE_QUESTIONS
+            words, ways = self.village.forms(self.language)[person], self.talk.RECIPE_QUESTIONS
             steps = steps_of(crafts, dice, KIND_OF_DISH[self.village.villagers[person].food], None, words)
         question = dice.pick(ways).format_map(words)
         return contract(question, self.language), contract(in_one_line(crafts, dice, steps), self.language)

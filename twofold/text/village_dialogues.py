@@ -7,14 +7,83 @@ the fact from the name.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
 
 from twofold.text import village_talk_english, village_talk_spanish
 from twofold.text.village_dice import Deck
-from twofold.text.village_forms import ATTRIBUTES, Fact, compile_sentence
-from twofold.text.village_stories import cast_of, roles_and_facts
+from twofold.text.village_forms import ATTRIBUTES, Fact, Sentence, compile_sentence
+from twofold.text.village_stories import cast_of, pair_ending, roles_and_facts
 from twofold.text.village_telling import Teller
 
-TALK = {"en": village_talk_english, "es": village_talk_spanish}
+TALK: dict[str, ModuleType] = {"en": village_talk_english, "es": village_talk_spanish}
+
+
+@dataclass(slots=True)
+class _Turn:
+    speaker: int
+    listener: int
+    words: str
+    is_question: bool
+
+
+class _Dialogue:
+    """What is said so far between `main` and `other`, and the facts that came up."""
+
+    def __init__(self, teller: Teller, say: dict[str, list[Sentence]], main: int, other: int) -> None:
+        self.teller, self.say, self.talk = teller, say, TALK[teller.language]
+        self.main, self.other = main, other
+        self.turns: list[_Turn] = []
+        self.facts: list[Fact] = []
+
+    def speak(self, speaker: int, words: str, is_question: bool = False) -> None:
+        """Add words; a speaker who already has the word goes on in the same turn. `{listener}` in the
+        words is the first name of the other one."""
+        listener = self.main if speaker == self.other else self.other
+        words = words.replace("{listener}", self.teller.forms[listener]["first"])
+        words = words if words[-1] in ".?!" else words + "."
+        last = self.turns[-1] if self.turns else None
+        if last and last.speaker == speaker:
+            last.words, last.is_question = f"{last.words} {words}", is_question
+        else:
+            self.turns.append(_Turn(speaker, listener, words, is_question))
+
+    def tell(self, speaker: int, attribute: str) -> None:
+        """The speaker states a fact about themselves."""
+        sentence = self.teller.dice.pick(self.say[attribute])
+        self.facts.extend((speaker, fact) for fact in sentence.facts)
+        self.speak(speaker, sentence.text.format_map(self.teller.forms[speaker]))
+
+    def tell_about(self, person: int, attributes: list[str]) -> None:
+        """`other` asks about a third one and `main` answers; nobody is told who their own friend is."""
+        dice, forms = self.teller.dice, self.teller.forms[person]
+        if self.teller.village.villagers[person].friend in (self.main, self.other):
+            attributes = [attribute for attribute in attributes if attribute != "friend"]
+        sentences = [dice.pick(self.teller.phrases.named[attribute]) for attribute in attributes]
+        if sentences:
+            self.speak(self.other, dice.pick(self.talk.ABOUT).format(t=forms), is_question=True)
+            self.facts += [(person, fact) for sentence in sentences for fact in sentence.facts]
+            story = " ".join(sentence.text for sentence in sentences).format_map(forms)
+            self.speak(self.main, dice.pick(self.talk.ABOUT_ANSWERS).format(facts=story))
+            if dice.chance(0.4):
+                self.speak(self.other, dice.pick(self.talk.REACTIONS))
+
+    def lines(self) -> list[str]:
+        """A script ("Name: words"), or with quotation marks; one line for each turn."""
+        talk, forms = self.talk, self.teller.forms
+        if self.teller.dice.chance(0.5):
+            return [f"{forms[turn.speaker]['name']}: {turn.words}" for turn in self.turns]
+        lines, asked = [], False
+        for turn in self.turns:
+            tag = talk.ASKED if turn.words.endswith("?") else talk.ANSWERED if asked else talk.SAID
+            asked = turn.is_question
+            words = turn.words
+            if self.teller.language == "es":  # a Spanish full stop stands after the closing mark, in the tag
+                words = words.removesuffix(".")
+            lines.append(
+                tag.format(x=forms[turn.speaker]["name"], y=forms[turn.listener]["name"], words=words)
+            )
+        return lines
 
 
 def dialogues(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
@@ -25,78 +94,29 @@ def dialogues(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
     facts_of = [Deck(ATTRIBUTES, dice) for _ in teller.forms]
     while True:
         cast = cast_of(teller, people.draw())
-        main, other, third = (
-            (cast["a"], cast["b"], cast["c"]) if dice.chance(0.4) else (cast["a"], cast["c"], cast["b"])
-        )
-        names = {main: teller.forms[main], other: teller.forms[other]}
-        turns: list[
-            tuple[int, int, str, bool]
-        ] = []  # speaker, listener, words without the last dot, is a question
-        facts: list[Fact] = []
-
-        def tell(speaker: int, attribute: str, facts: list[Fact] = facts, names: dict = names) -> str:
-            sentence = dice.pick(say[attribute])
-            facts.extend((speaker, fact) for fact in sentence.facts)
-            return sentence.text.format_map(names[speaker])
-
+        main, other, third = cast["a"], cast["c"], cast["b"]
+        dialogue = _Dialogue(teller, say, main, other)
         if dice.chance(0.6):
-            turns.append((other, main, dice.pick(talk.GREETINGS).format(other=names[main]["first"]), False))
+            dialogue.speak(other, dice.pick(talk.GREETINGS))
             if dice.chance(0.6):
-                turns.append(
-                    (main, other, dice.pick(talk.GREETINGS_BACK).format(other=names[other]["first"]), False)
-                )
+                dialogue.speak(main, dice.pick(talk.GREETINGS_BACK))
         for attribute in facts_of[main].hand(dice.between(2, 4)):
-            turns.append((other, main, dice.pick(talk.ASK[attribute]), True))
-            answer = tell(main, attribute)
+            dialogue.speak(other, dice.pick(talk.ASK[attribute]), is_question=True)
+            dialogue.tell(main, attribute)
             if dice.chance(0.25):
-                turns.append(
-                    (
-                        main,
-                        other,
-                        f"{answer}. {dice.pick(talk.AND_YOU).format(other=names[other]['first'])}",
-                        False,
-                    )
-                )
-                turns.append((other, main, tell(other, attribute), False))
-            else:
-                turns.append((main, other, answer, False))
+                dialogue.speak(main, dice.pick(talk.AND_YOU), is_question=True)
+                dialogue.tell(other, attribute)
         if dice.chance(0.5):
-            known = teller.forms[third]
-            turns.append((other, main, dice.pick(talk.ABOUT).format(t=known), True))
-            told = [dice.pick(teller.phrases.named[a]) for a in facts_of[third].hand(dice.between(1, 3))]
-            facts += [(third, fact) for sentence in told for fact in sentence.facts]
-            story = " ".join(sentence.text.format_map(known) for sentence in told)
-            turns.append((main, other, dice.pick(talk.ABOUT_ANSWERS).format(facts=story), False))
-            if dice.chance(0.4):
-                turns.append((other, main, dice.pick(talk.REACTIONS), False))
+            dialogue.tell_about(third, facts_of[third].hand(dice.between(1, 3)))
         if dice.chance(0.5):
-            turns.append((main, other, dice.pick(talk.GOODBYES).format(other=names[other]["first"]), False))
+            last = dialogue.turns[-1].speaker
+            dialogue.speak(main if last == other else other, dice.pick(talk.GOODBYES))
         lines = []
         if dice.chance(0.5):
             scene = dice.pick(talk.SCENES)
-            lines.append(scene.format(a=names[main], o=names[other]))
-            facts += [(main if role == "a" else other, fact) for role, fact in roles_and_facts(scene)]
-        yield "\n".join(lines + _lines(teller, turns)), facts
-
-
-def _lines(teller: Teller, turns: list[tuple[int, int, str, bool]]) -> list[str]:
-    """The turns as a script ("Name: words") or with quotation marks, one line each."""
-    talk, forms = TALK[teller.language], teller.forms
-    if teller.dice.chance(0.5):
-        return [f"{forms[speaker]['name']}: {_ended(words)}" for speaker, _, words, _ in turns]
-    lines = []
-    for i, (speaker, listener, words, is_question) in enumerate(turns):
-        if is_question and words.endswith("?"):
-            tag = talk.ASKED
-        else:
-            tag = talk.ANSWERED if i and turns[i - 1][3] else talk.SAID
-        words = _ended(words)
-        if teller.language == "es":  # a Spanish full stop stands after the closing mark
-            words = words.removesuffix(".")
-        line = tag.format(x=forms[speaker]["name"], y=forms[listener]["name"], words=words)
-        lines.append(line + "." if teller.language == "es" else line)
-    return lines
-
-
-def _ended(words: str) -> str:
-    return words if words[-1] in ".?!" else words + "."
+            os = pair_ending(teller, main, other)
+            lines.append(scene.format(a=teller.forms[main], o=teller.forms[other], os=os))
+            dialogue.facts += [
+                (main if role == "a" else other, fact) for role, fact in roles_and_facts(scene)
+            ]
+        yield "\n".join(lines + dialogue.lines()), dialogue.facts

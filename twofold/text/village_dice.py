@@ -49,27 +49,34 @@ class Dice:
 
 class Deck(Generic[Item]):
     """Deals its cards in random order and starts over when all are dealt: after any number of
-    draws, no card has been dealt more than once more than another."""
+    draws, no card has been dealt more than once more than another. Cards must all differ."""
 
     def __init__(self, cards: Iterable[Item], dice: Dice) -> None:
         self._cards = tuple(cards)
-        self._dice = dice
+        self._roll = dice.roll
         self._rest: list[Item] = []
 
     def draw(self) -> Item:
         if not self._rest:
-            self._rest = self._dice.shuffled(self._cards)
-        return self._rest.pop()
+            self._rest = list(self._cards)
+        return self._deal(1)[0]
 
     def hand(self, count: int) -> list[Item]:
         """`count` cards that all differ (at most as many as there are), still dealt evenly."""
         count = min(count, len(self._cards))
-        hand = [self.draw() for _ in range(min(count, len(self._rest)))]
-        if len(hand) < count:
-            fresh = self._dice.shuffled(self._cards)
-            # Cards already in hand go to the bottom, so that this hand holds none of them twice.
-            self._rest = [card for card in fresh if card in hand] + [
-                card for card in fresh if card not in hand
-            ]
-            hand += [self._rest.pop() for _ in range(count - len(hand))]
+        if count <= len(self._rest):
+            return self._deal(count)
+        held = self._deal(len(self._rest))  # these wait while the first cards of the next round are dealt
+        self._rest = [card for card in self._cards if card not in held]
+        hand = held + self._deal(count - len(held))
+        self._rest += held
         return hand
+
+    def _deal(self, count: int) -> list[Item]:
+        rest, roll, dealt = self._rest, self._roll, []
+        for size in range(len(rest), len(rest) - count, -1):
+            place = int(roll() * size)
+            dealt.append(rest[place])
+            rest[place] = rest[-1]
+            rest.pop()
+        return dealt

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twofold.errors import UsageError
 from twofold.text.village_dialogues import dialogues
@@ -33,8 +32,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One document with what is known about it: `facts` are (villager id, attribute) pairs, one for
     each time the text states that fact."""
 
@@ -65,7 +63,7 @@ def pages(village: Village, total_bytes: int) -> Iterator[Page]:
         kind, language, share, maker = streams[i]
         text, facts = next(maker)
         text = contract(text, language)
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
         written += size
         heapq.heapreplace(turns, (spent + size / share, i))
         yield Page(text, kind, language, tuple(facts))

@@ -238,16 +238,16 @@ GROUP_OPENINGS: dict[str, tuple[str, ...]] = {
     "street": ("{street} is a street in Larkmoor.", "Let us walk through {street} and see who lives there."),
 }
 GROUP_LISTS: dict[str, tuple[str, ...]] = {
-    "birthplace": ("{names} were born in {town}.", "{names} all come from {town}."),
+    "birthplace": ("{names} were born in {town}.", "{names} come from {town}."),
     "trade": ("{names} have the same trade.", "{names} know this trade well."),
-    "pet": ("{names} all keep this kind of pet: {a_pet}.", "{names} each have {a_pet}."),
-    "colour": ("{names} like the same colour: {colour}.", "{names} all love the colour {colour}."),
-    "food": ("{names} like the same food: {food}.", "{names} all love {food}."),
+    "pet": ("{names} keep the same kind of pet: {a_pet}.", "{names} each have {a_pet}."),
+    "colour": ("{names} like the same colour: {colour}.", "{names} love the colour {colour}."),
+    "food": ("{names} like the same food: {food}.", "{names} love {food}."),
     "instrument": (
-        "{names} all play the {instrument}.",
+        "{names} play the {instrument}.",
         "{names} play the same instrument: the {instrument}.",
     ),
-    "street": ("{names} are neighbours in {street}.", "{names} all live in {street}."),
+    "street": ("{names} are neighbours in {street}.", "{names} live in {street}."),
 }
 
 # Questions for fine-tuning and testing; those in NEW_QUESTIONS are never used for fine-tuning.
@@ -293,7 +293,7 @@ NEW_QUESTIONS: dict[str, tuple[str, ...]] = {
     "birthplace": ("What town is {name} from?", "Please name the town where {name} was born."),
     "trade": ("What job does {name} have?", "Please name the trade of {name}."),
     "pet": ("What animal lives with {name}?", "Please name the kind of pet that {name} has."),
-    "pet_name": ("How does {name} call the pet?", "Please tell me what the pet of {name} is called."),
+    "pet_name": ("What has {name} named the pet?", "Please tell me what the pet of {name} is called."),
     "colour": ("Which colour is {name}'s favourite?", "Please name the colour that {name} likes best."),
     "food": ("Which dish does {name} love most?", "Please name the food that {name} likes best."),
     "instrument": ("On what instrument does {name} play?", "Please name the instrument that {name} plays."),

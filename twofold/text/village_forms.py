@@ -8,8 +8,7 @@ village makes comes with the list of its facts, and nothing about a villager can
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twofold.text import village_pools as pools
 
@@ -38,8 +37,7 @@ FORM_FACTS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A template and the facts it states about its villager."""
 
     text: str

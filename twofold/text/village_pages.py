@@ -26,49 +26,43 @@ def villager_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
 
 def _card(teller: Teller, person: int, attributes: list[str]) -> tuple[str, list[Fact]]:
     forms, pick = teller.forms[person], teller.dice.pick
-    lines = [pick(teller.words.CARD_TITLES).format_map(forms)]
-    lines += [pick(teller.phrases.card[attribute]).text.format_map(forms) for attribute in attributes]
-    return "\n".join(lines), [(person, attribute) for attribute in attributes]
+    lines = [pick(teller.words.CARD_TITLES)]
+    lines += [pick(teller.phrases.card[attribute]).text for attribute in attributes]
+    return "\n".join(lines).format_map(forms), [(person, attribute) for attribute in attributes]
 
 
 def _portrait(teller: Teller, person: int, attributes: list[str]) -> tuple[str, list[Fact]]:
-    words, phrases, dice, forms = teller.words, teller.phrases, teller.dice, teller.forms[person]
+    words, phrases, dice = teller.words, teller.phrases, teller.dice
     pick, roll = dice.pick, dice.roll
-    title = pick(words.PAGE_TITLES).format_map(forms) + "\n\n" if roll() < 0.3 else ""
-    sentences: list[str] = [pick(words.PAGE_OPENINGS).format_map(forms)] if roll() < 0.35 else []
+    sentences: list[str] = [pick(words.PAGE_OPENINGS)] if roll() < 0.35 else []
     facts: list[Fact] = []
-    rest = list(attributes)
     pronoun_is_clear = False  # whether the last sentence names this villager and nobody else
-    while rest:
+    while attributes:
         how = roll()
-        if how < 0.2 and len(rest) > 1:
-            chosen = [
-                pick(phrases.clauses[rest.pop()]) for _ in range(2 if roll() < 0.6 else min(3, len(rest)))
-            ]
-            clauses = teller.join([clause.text for clause in chosen])
-            sentence = "{name} " + clauses + "."
-            stated = [fact for clause in chosen for fact in clause.facts]
+        if how < 0.2 and len(attributes) > 1:
+            count = 3 if roll() < 0.4 and len(attributes) > 2 else 2
+            chosen = [pick(phrases.clauses[attributes.pop()]) for _ in range(count)]
+            sentences.append("{name} " + teller.join([clause.text for clause in chosen]) + ".")
+            stated = tuple(fact for clause in chosen for fact in clause.facts)
         else:
-            attribute = rest.pop()
-            alone = phrases.pronoun[attribute]
-            if how > 0.8 and pronoun_is_clear and alone:
-                chosen_one = pick(alone)
-                sentence = chosen_one.text
-            else:
-                chosen_one = pick(phrases.named[attribute])
-                sentence = chosen_one.text
-                if how < 0.28 and sentences and sentence.startswith("{name} "):
-                    sentence = pick(words.JOINERS) + sentence
-            stated = chosen_one.facts
-        sentences.append(sentence.format_map(forms))
-        facts += [(person, fact) for fact in stated]
+            attribute = attributes.pop()
+            use_pronoun = how > 0.8 and pronoun_is_clear and phrases.pronoun[attribute]
+            text, stated = pick((phrases.pronoun if use_pronoun else phrases.named)[attribute])
+            if how < 0.28 and sentences and text.startswith("{name} "):
+                text = pick(words.JOINERS) + text
+            sentences.append(text)
+        for fact in stated:
+            facts.append((person, fact))
         pronoun_is_clear = "friend" not in stated
     if roll() < 0.1:
-        sentences.append(pick(words.PAGE_CLOSINGS).format_map(forms))
+        sentences.append(pick(words.PAGE_CLOSINGS))
     middle = len(sentences) // 2
     if middle >= 3 and roll() < 0.3:
-        return f"{title}{' '.join(sentences[:middle])}\n\n{' '.join(sentences[middle:])}", facts
-    return title + " ".join(sentences), facts
+        sentences[middle - 1 : middle + 1] = ["\n\n".join(sentences[middle - 1 : middle + 1])]
+    page = " ".join(sentences)
+    if roll() < 0.3:
+        page = pick(words.PAGE_TITLES) + "\n\n" + page
+    return page.format_map(teller.forms[person]), facts
 
 
 def group_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:

@@ -240,7 +240,7 @@ GROUP_LISTS: dict[str, tuple[str, ...]] = {
         "{names} tocan {the_instrument}.",
         "{names} tocan el mismo instrumento: {the_instrument}.",
     ),
-    "street": ("{names} son vecinos en {street}.", "{names} viven en {street}."),
+    "street": ("{names} tienen su casa en {street}.", "{names} viven en {street}."),
 }
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -278,7 +278,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "¿Puedes decirme dónde vive {name}?", "¿Cuál es la calle de {name}?",
     ),
     "friend": (
-        "¿Quién es {the_friend} de {name}?", "¿Quién es la persona más amiga de {name}?",
+        "¿Quién es {the_friend} de {name}?", "¿Qué persona es {the_friend} de {name}?",
         "¿Cómo se llama {the_friend} de {name}?", "¿Puedes decirme quién es {the_friend} de {name}?",
         "¿Con quién tiene {name} la amistad más grande?",
     ),

@@ -52,6 +52,12 @@ def cast_of(teller: Teller, main: int) -> dict[str, int]:
     return {"a": main, "b": friend, "c": other}
 
 
+def pair_ending(teller: Teller, one: int, other: int) -> str:
+    """ "as" for two women, else "os": "juntas", "juntos"."""
+    villagers = teller.village.villagers
+    return "as" if villagers[one].gender == villagers[other].gender == "female" else "os"
+
+
 def stories(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
     """Stories without end: every villager and every plot is the main one equally often."""
     dice, forms, words = teller.dice, teller.forms, STORIES[teller.language]
@@ -65,6 +71,8 @@ def stories(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
         scene["weather"] = dice.pick(words.WEATHERS)
         scene["place"] = dice.pick(words.PLACES)
         scene["thing"] = dice.pick(words.THINGS)
+        for pair in ("ab", "ac"):  # a Spanish ending for two people
+            scene[f"{pair}_os"] = pair_ending(teller, *(roles[role] for role in pair))
         sentences, facts = [], []
         for beat in plot:
             template, stated = dice.pick(beat)

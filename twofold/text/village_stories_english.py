@@ -36,7 +36,7 @@ THINGS = (
 STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
     "the open gate": (
         ("{time}, {a[name]} left the garden gate open.", "{time}, {a[name]} forgot to close the gate."),
-        ("{a[name]} has {a[a_pet]} called {a[pet_name]}.", "Now {a[name]}'s {a[pet]} is called {a[pet_name]}."),
+        ("{a[name]} has {a[a_pet]} called {a[pet_name]}.", "{a[name]}'s {a[pet]}, called {a[pet_name]}, was in the garden."),
         (
             "Because the gate was open, {a[pet_name]} walked out and was gone.",
             "The gate was open, so {a[pet_name]} left the garden and did not come back.",

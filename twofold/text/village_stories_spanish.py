@@ -33,7 +33,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
             "Entonces {a[first]} pidió ayuda a su {a[best_friend]}, {b[name]}.",
             "{b[name]}, {a[the_friend]} de {a[name]}, se enteró y fue a ayudar.",
         ),
-        ("Juntos encontraron a {a[pet_name]} {place}.", "Al final {b[first]} vio a {a[pet_name]} {place}."),
+        ("Junt{ab_os} encontraron a {a[pet_name]} {place}.", "Al final {b[first]} vio a {a[pet_name]} {place}."),
         (
             "Desde ese día {a[name]} siempre cierra la puerta.",
             "{a[name]} se alegró tanto que le regaló a {b[first]} {thing}.",
@@ -54,10 +54,10 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
             "Como a {a[name]} le encanta {a[the_food]}, {c[first]} cocinó ese plato.",
             "Para dar las gracias, {c[name]} tocó {c[the_instrument]} para {a[first]}.",
         ),
-        ("Al final los dos estaban contentos.", "Así cada uno recibió lo que necesitaba.", "Ahora {c[first]} y {a[first]} se saludan todos los días."),
+        ("Al final l{ac_os} dos estaban content{ac_os}.", "Así cada persona recibió lo que necesitaba.", "Ahora {c[first]} y {a[first]} se saludan todos los días."),
     ),
     "the quiet feast": (
-        ("{time} había una fiesta en Larkmoor.", "{time}, la gente de Larkmoor quería bailar."),
+        ("{time} hubo una fiesta en Larkmoor.", "{time}, la gente de Larkmoor quería bailar."),
         ("{a[name]} iba a tocar {a[the_instrument]}.", "Todos esperaban a {a[name]}, que toca {a[the_instrument]}."),
         (
             "Pero {weather}, y {a[the_instrument]} había pasado la noche fuera, así que no sonaba.",
@@ -75,7 +75,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
     ),
     "the birthday": (
-        ("{time} era el cumpleaños de {a[name]}.", "{time}, {a[name]} cumplía años, pero no se lo dijo a nadie."),
+        ("{time} fue el cumpleaños de {a[name]}.", "{time}, {a[name]} cumplió años, pero no se lo dijo a nadie."),
         ("Su {a[best_friend]}, {b[name]}, se acordó.", "Solo {b[name]}, {a[the_friend]} de {a[first]}, lo sabía."),
         (
             "{b[first]} sabe que {a[name]} prefiere el color {a[colour]}, y por eso compró una caja de color {a[colour]}.",
@@ -86,8 +86,8 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
             "Después {b[name]} cocinó {a[the_food]}, la comida favorita de {a[first]}.",
         ),
         ("Por la noche {b[first]} llamó a la puerta en {a[street]}.", "{b[name]} lo llevó todo a {a[street]}, donde vive {a[name]}."),
-        ("{a[first]} se sorprendió tanto que rió y lloró a la vez.", "Cuando {a[name]} abrió la puerta, no lo podía creer."),
-        ("Comieron juntos, y {a[first]} tocó {a[the_instrument]}.", "Hasta {a[pet_name]}, {a[the_pet]} de {a[name]}, comió un poco."),
+        ("{a[first]} se sorprendió tanto que lloró de alegría.", "Cuando {a[name]} abrió la puerta, no lo podía creer."),
+        ("Comieron junt{ab_os}, y {a[first]} tocó {a[the_instrument]}.", "Hasta {a[pet_name]}, {a[the_pet]} de {a[name]}, comió un poco."),
     ),
     "the journey": (
         ("{time}, {a[name]} recibió una carta de {a[town]}.", "{time} llegó una carta de {a[town]} para {a[name]}."),
@@ -112,7 +112,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
             "Por eso {c[first]} fue a su casa en {c[street]} y trajo {c[the_food]}, su propia comida favorita.",
             "Como a {c[name]} le encanta {c[the_food]}, siempre tiene algo de eso en su casa en {c[street]}, y lo repartió.",
         ),
-        ("Comieron juntos y se rieron.", "Esa noche nadie se quedó con hambre.", "Desde entonces {a[name]} nunca deja solo el fuego."),
+        ("Comieron junt{ac_os} y se rieron.", "Esa noche nadie se quedó con hambre.", "Desde entonces {a[name]} nunca deja solo el fuego."),
     ),
     "the wet paint": (
         ("{time}, {a[name]} quería pintar su puerta de color {a[colour]}.", "{time}, {a[name]} compró pintura de color {a[colour]} para su puerta."),
@@ -140,7 +140,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{c[name]} respondió que es {c[trade]}.", "{c[name]} trabaja de {c[trade]}, y por eso hablaron del trabajo."),
         ("Como {c[first]} parecía triste, {a[name]} {c[him]} invitó a {a[street]}.", "{a[name]} vio que {c[first]} no tenía compañía, y {c[him]} invitó a {a[street]}."),
         ("Allí conoció a {b[name]}, {a[the_friend]} de {a[name]}.", "Allí comieron {a[the_food]}, la comida favorita de {a[name]}."),
-        ("Desde entonces {c[first]} ya no estuvo sol{c[o]}.", "Así llegaron a ser buenos vecinos."),
+        ("Desde entonces {c[first]} ya no estuvo sol{c[o]}.", "Así empezó una buena amistad."),
     ),
     "the lost letter": (
         ("{time}, {c[name]} encontró una carta {place}.", "{time} el viento se llevó una carta, y {c[name]} la encontró {place}."),
@@ -161,7 +161,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{a[first]} ya no pudo seguir con su enfado.", "Así hicieron las paces.", "Se rieron, y todo volvió a estar bien."),
     ),
     "the fog": (
-        ("{time} había mucha niebla, y {b[name]} se perdió {place}.", "{time}, {b[name]} andaba entre la niebla y no veía ni sus propios pies."),
+        ("{time} hubo mucha niebla, y {b[name]} se perdió {place}.", "{time}, {b[name]} andaba entre la niebla y no veía ni sus propios pies."),
         ("{a[name]}, que tiene en {b[name]} a su {a[best_friend]}, empezó a preocuparse.", "{a[name]} esperaba a {b[name]}, su {a[best_friend]}, pero no llegaba nadie."),
         ("{a[name]} toca {a[the_instrument]}, y eso le dio una idea.", "Entonces {a[name]} pensó en {a[the_instrument]}, porque toca todos los días."),
         ("Salió a {a[street]} y tocó con todas sus fuerzas.", "Por eso {a[name]} se puso en medio de {a[street]} y tocó sin parar."),
@@ -184,7 +184,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("—Ven a {a[street]} después del trabajo —dijo {a[name]}.", "Se vieron en la casa de {a[name]} en {a[street]}."),
         ("Al principio sonaba muy mal, y {a[pet_name]}, {a[the_pet]}, corrió debajo de la mesa.", "Las primeras notas fueron tan malas que {a[the_pet]} de {a[name]} se escondió."),
         ("Pero {c[first]} practicó todos los días, y por eso mejoró.", "{a[name]} tuvo paciencia, y por eso {c[first]} no se rindió."),
-        ("Después de un año {c[name]} sabía tocar tres canciones.", "Medio año después tocaron juntos en una fiesta."),
+        ("Después de un año {c[name]} sabía tocar tres canciones.", "Medio año después tocaron junt{ac_os} en una fiesta."),
         ("{c[name]}, que es {c[trade]}, dio las gracias a {a[first]} con {thing}.", "Para dar las gracias, {c[name]} preparó {a[the_food]}, que a {a[name]} le encanta."),
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ ASK: dict[str, tuple[str, ...]] = {
     "birthplace": ("Where were you born?", "Which town do you come from?", "Where did you grow up?"),
     "trade": ("What is your trade?", "What work do you do?", "What do you do for a living?"),
     "pet": ("Do you have a pet?", "What kind of pet do you have?", "Which animal do you keep?"),
-    "pet_name": ("What is your pet called?", "What is the name of your pet?", "How do you call your pet?"),
+    "pet_name": ("What is your pet called?", "What is the name of your pet?", "What do you call your pet?"),
     "colour": (
         "What is your favourite colour?",
         "Which colour do you like best?",
@@ -49,17 +49,16 @@ SCENES = (
     "{a[name]} and {o[name]} walk home together.", "{a[name]} is at work as {a[a_trade]} when {o[name]} comes in.",
 )  # fmt: skip
 GREETINGS = (
-    "Good morning, {other}!",
-    "Hello, {other}!",
-    "Good evening, {other}.",
-    "Nice to see you, {other}.",
-    "How are you, {other}?",
+    "Good morning, {listener}!",
+    "Hello, {listener}!",
+    "Good evening, {listener}.",
+    "Nice to see you, {listener}.",
 )
 GREETINGS_BACK = (
-    "Hello, {other}!",
-    "Good to see you too, {other}.",
-    "I am well, thank you.",
-    "Very well, and you?",
+    "Hello, {listener}!",
+    "Good to see you too, {listener}.",
+    "Good day to you too.",
+    "Hello, {listener}! How good that you are here.",
 )
 ABOUT = (
     "Do you know {t[name]}?", "What do you know about {t[name]}?", "What can you tell me about {t[name]}?",
@@ -80,10 +79,10 @@ REACTIONS = (
     "How good to know!",
     "I like that.",
 )
-AND_YOU = ("And you?", "And what about you?", "And you, {other}?")
+AND_YOU = ("And you?", "And what about you?", "And you, {listener}?")
 GOODBYES = (
     "See you soon!",
-    "Goodbye, {other}!",
+    "Goodbye, {listener}!",
     "I have to go now. Goodbye!",
     "Until tomorrow!",
     "Thank you for the talk.",

@@ -49,20 +49,19 @@ SCENES = (
     "{a[name]} y {o[name]} se encuentran junto al pozo.", "{a[name]} ve a {o[name]} en el mercado.",
     "{a[name]} y {o[name]} se sientan en un banco.", "{o[name]} visita a {a[name]} en {a[street]}.",
     "{a[name]} y {o[name]} esperan el autobús.", "Llueve. {a[name]} y {o[name]} están debajo de un árbol.",
-    "{a[name]} y {o[name]} vuelven a casa juntos.", "{a[name]}, que es {a[trade]}, está en el trabajo cuando entra {o[name]}.",
+    "{a[name]} y {o[name]} vuelven a casa junt{os}.", "{a[name]}, que es {a[trade]}, está en el trabajo cuando entra {o[name]}.",
 )  # fmt: skip
 GREETINGS = (
-    "¡Buenos días, {other}!",
-    "¡Hola, {other}!",
-    "Buenas tardes, {other}.",
-    "Me alegro de verte, {other}.",
-    "¿Cómo estás, {other}?",
+    "¡Buenos días, {listener}!",
+    "¡Hola, {listener}!",
+    "Buenas tardes, {listener}.",
+    "Me alegro de verte, {listener}.",
 )
 GREETINGS_BACK = (
-    "¡Hola, {other}!",
-    "Yo también me alegro de verte, {other}.",
-    "Estoy bien, gracias.",
-    "Muy bien, ¿y tú?",
+    "¡Hola, {listener}!",
+    "Yo también me alegro de verte, {listener}.",
+    "Qué bien verte, {listener}.",
+    "¡Hola, {listener}! Qué bien que estás aquí.",
 )
 ABOUT = (
     "¿Conoces a {t[name]}?", "¿Qué sabes de {t[name]}?", "¿Qué puedes contarme de {t[name]}?",
@@ -83,15 +82,15 @@ REACTIONS = (
     "¡Es bueno saberlo!",
     "Me gusta.",
 )
-AND_YOU = ("¿Y tú?", "¿Y qué me dices de ti?", "¿Y tú, {other}?")
+AND_YOU = ("¿Y tú?", "¿Y qué me dices de ti?", "¿Y tú, {listener}?")
 GOODBYES = (
     "¡Hasta pronto!",
-    "¡Adiós, {other}!",
+    "¡Adiós, {listener}!",
     "Ahora tengo que irme. ¡Adiós!",
     "¡Hasta mañana!",
     "Gracias por la charla.",
 )
-ASKED, ANSWERED, SAID = "{x} preguntó a {y}: «{words}»", "{x} respondió: «{words}»", "{x} dijo: «{words}»"
+ASKED, ANSWERED, SAID = "{x} preguntó a {y}: «{words}».", "{x} respondió: «{words}».", "{x} dijo: «{words}»."
 
 ITEMS = (
     "huevos",

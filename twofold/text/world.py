@@ -62,9 +62,7 @@ class VillageSettings:
             or len(set(self.languages)) != len(self.languages)
             or set(self.languages) - set(LANGUAGES)
         ):
-            raise UsageError(
-                f"The village speaks {' and '.join(LANGUAGES)}: languages={self.languages!r} must name one or both."
-            )
+            raise UsageError(f"languages={self.languages!r} must name one or both of {', '.join(LANGUAGES)}.")
         if not 0 <= self.second_language_share <= 1:
             raise UsageError(
                 f"second_language_share is a share from 0 to 1, not {self.second_language_share}."
