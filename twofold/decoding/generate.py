@@ -8,7 +8,7 @@ When a request ends, the next one that waits takes its place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,7 +58,7 @@ def generate(
     choices_of: int | None = None,
     width: int = 32,
     memory: Memory | None = None,
-) -> Iterator[Choice]:
+) -> Generator[Choice, None, None]:
     """Continue each prompt (token ids, at least one), yielding choices as they are made, step by step.
 
     settings: one for all, or one for each prompt. With one for all and a seed, request i has seed + i; what
@@ -92,7 +92,7 @@ def generate(
         random = np.random.default_rng(None if own.seed is None else own.seed + shift)
         waiting.append(_Request(index, tuple(prompt), own, random))
     if max_tokens == 0:
-        return iter(())
+        waiting.clear()
     limit = model.vocab_size if choices_of is None else choices_of
     memory = model.new_memory() if memory is None else memory
     return _run(model, memory, waiting, width, max_tokens, frozenset(stop_ids), ends, limit)
@@ -107,7 +107,7 @@ def _run(
     stop_ids: frozenset[int],
     ends: Callable[[int, int], bool] | None,
     limit: int,
-) -> Iterator[Choice]:
+) -> Generator[Choice, None, None]:
     active: list[_Request] = []
     try:
         while waiting or active:
