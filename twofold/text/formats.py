@@ -45,13 +45,20 @@ def parts(texts: Iterable[Text]) -> Iterator[Text]:
         rest = text.text
         while len(rest) > LONGEST_TEXT:
             place = cut_place(rest)
-            yield Text(rest[:place], text.line, more=True)
-            rest = rest[place:]
+            yield Text(rest[:place].rstrip("\n"), text.line, more=True)
+            rest = rest[place:].lstrip("\n")
         yield Text(rest, text.line)
 
 
 def plain_texts(source: ByteSource, name: str) -> Iterator[Text]:
-    """Plain text: one document, or several where `<|endoftext|>` stands between them."""
+    """Plain text: one document, or several where `<|endoftext|>` stands between them. Newlines at the ends
+    of a document or part are left out."""
+    for text, line, more in _untrimmed_texts(source, name):
+        trimmed = text.lstrip("\n")
+        yield Text(trimmed.rstrip("\n"), line + len(text) - len(trimmed), more)
+
+
+def _untrimmed_texts(source: ByteSource, name: str) -> Iterator[Text]:
     held, line = "", 1
     for chunk in text_chunks(source, name):
         held += chunk
@@ -163,28 +170,26 @@ def json_values(chunks: Iterator[str], name: str) -> Iterator[tuple[Any, int]]:
     """The members of a top-level list, or the top-level values one after another, each with the line where
     it begins."""
     buffer = _JsonBuffer(chunks, name)
-    in_list = buffer.next_character() == "["
-    if in_list:
-        buffer.place += 1
-    first = True
-    while True:
+    if buffer.next_character() != "[":
+        while buffer.next_character():
+            yield buffer.value()
+        return
+    buffer.place += 1
+    ended = buffer.next_character() == "]"
+    while not ended:
+        if buffer.next_character():
+            yield buffer.value()
         character = buffer.next_character()
-        if in_list and character == "]":
-            buffer.place += 1
-            if buffer.next_character():
-                raise BadFile(name, f"is not valid JSON: more text behind its list, in line {buffer.line}")
-            return
-        if in_list and not first:
+        if not character:
+            raise BadFile(name, f"is cut short: its list does not end (line {buffer.line})")
+        ended = character == "]"
+        if not ended:
             if character != ",":
                 raise BadFile(name, f"is not valid JSON: a comma or ] is missing in line {buffer.line}")
             buffer.place += 1
-            character = buffer.next_character()
-        if not character:
-            if in_list:
-                raise BadFile(name, f"is cut short: its list does not end (line {buffer.line})")
-            return
-        first = False
-        yield buffer.value()
+    buffer.place += 1
+    if buffer.next_character():
+        raise BadFile(name, f"is not valid JSON: more text behind its list, in line {buffer.line}")
 
 
 class _JsonBuffer:

@@ -190,7 +190,7 @@ class _Reader:
         yield from parts(read(source, each.name, self.text_field, bad_line))
 
     def _document(self, name: str, text: Text) -> Document | None:
-        content = text.text.strip("\n")
+        content = text.text
         if "\r" in content:
             content = content.replace("\r\n", "\n")
         if not content or content.isspace():
