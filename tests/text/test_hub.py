@@ -155,7 +155,9 @@ def hub_fault(name, message):
     from huggingface_hub import errors
 
     kind = getattr(errors, name)
-    return kind.__new__(kind, message)
+    fault = kind.__new__(kind)
+    fault.args = (message,)
+    return fault
 
 
 def test_a_set_that_is_not_there_is_named(tmp_path, monkeypatch):
