@@ -17,7 +17,7 @@ from twofold.tokens.vocabulary import END_OF_TEXT, PATTERN, AddedToken, Vocabula
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
-_SIZE_LIMIT = 128 << 20  # bytes; 150,000 tokens take 11 MB
+_SIZE_LIMIT = 64 << 20  # bytes; 150,000 tokens take 11 MB
 
 
 def find(path: str | os.PathLike) -> Path:

@@ -124,6 +124,8 @@ def _check_added(vocabulary: Vocabulary, refuse) -> None:
     for place, token in enumerate(vocabulary.added):
         if token.id != first + place or first < 256 or vocabulary.pieces[token.id] != token.name:
             raise refuse(f"the added token {token.name[:40]!r} is not at its place, the vocabulary's end")
+        if any("\ud800" <= letter <= "\udfff" for letter in token.name):
+            raise refuse(f"the name of added token {token.id} is not valid Unicode")
     special = {token.name for token in vocabulary.added if token.special}
     missing = [name for name in SPECIAL if name not in special]
     if missing:
