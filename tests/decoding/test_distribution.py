@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from twofold.decoding import distribution as d
-from twofold.decoding.distribution import Sampling
+from twofold.decoding.sampling import Sampling
 from twofold.errors import TwofoldError, UsageError
 
 

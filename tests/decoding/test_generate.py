@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from twofold.decoding.distribution import Sampling
 from twofold.decoding.generate import generate
+from twofold.decoding.sampling import Sampling
 from twofold.errors import TwofoldError, UsageError
 from twofold.models.config import TransformerConfig
 from twofold.models.language_model import ContextFull, LanguageModel

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
-from twofold.decoding.distribution import Sampling
+from twofold.decoding.sampling import Sampling
 from twofold.decoding.session import MAX_TOKENS, LoadedModel
 from twofold.errors import UsageError
 

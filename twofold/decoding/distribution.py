@@ -9,43 +9,15 @@ Sources: top-k (arXiv 1805.04833); top-p (1904.09751); min-p (2407.01082).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from twofold.errors import TwofoldError, UsageError
+from twofold.decoding.sampling import Sampling
+from twofold.errors import TwofoldError
 
 _NEVER = float("-inf")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How one request chooses its tokens. None is "not set"."""
-
-    temperature: float = 0.8
-    """Divides the scores: below 1 safer, above 1 wilder; 0 always takes the best token."""
-    top_k: int | None = None
-    """Only the k best tokens."""
-    top_p: float | None = None
-    """Only the best tokens that together have this probability (at least one)."""
-    min_p: float | None = None
-    """Only tokens with at least this fraction of the best one's probability."""
-    seed: int | None = None
-    """The same seed gives the same text; None draws a fresh one."""
-
-    def __post_init__(self) -> None:
-        """Raise UsageError, naming the setting."""
-        for name, value, good, range_ in (
-            ("temperature", self.temperature, lambda x: 0 <= x < float("inf"), "0 or more"),
-            ("top_k", self.top_k, lambda x: x >= 1, "1 or more"),
-            ("top_p", self.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1"),
-            ("min_p", self.min_p, lambda x: 0 <= x <= 1, "between 0 and 1"),
-            ("seed", self.seed, lambda x: x >= 0, "0 or more"),
-        ):
-            if value is not None and not good(value):
-                raise UsageError(f"{name} must be {range_}, and is {value}.")
 
 
 def as_scores(scores: np.ndarray | Tensor) -> Tensor:

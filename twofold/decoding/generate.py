@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from twofold.decoding.distribution import Sampling, as_scores, check, choose, log_probabilities
+from twofold.decoding.distribution import as_scores, check, choose, log_probabilities
+from twofold.decoding.sampling import Sampling
 from twofold.errors import UsageError
 from twofold.models.language_model import Ask, LanguageModel, Memory, SequenceId
 

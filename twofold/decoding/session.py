@@ -17,8 +17,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twofold.decoding.distribution import Sampling, as_scores, log_probabilities
+from twofold.decoding.distribution import as_scores, log_probabilities
 from twofold.decoding.generate import Choice, Finish, generate
+from twofold.decoding.sampling import Sampling
 from twofold.decoding.text import TextOut
 from twofold.errors import UsageError
 from twofold.models.language_model import Ask, LanguageModel
@@ -144,13 +145,13 @@ class LoadedModel:
         size = sum(len(self.tokenizer.token_bytes(token)) for token in tokens)
         if not size:
             raise UsageError("There is no text to score.")
-        window = min(self.model.context_length, len(tokens))
-        total, done, start = 0.0, 0, 0
+        room = max(1, self.model.context_length - 1)  # beside <|endoftext|>
+        total, done = 0.0, 0
         while done < len(tokens):
-            end = min(start + window, len(tokens))
-            total += self._window(tokens[start:end], done - start)
-            done = end
-            start = max(start + 1, min(start + window // 2, len(tokens) - window))
+            back = min(done, room // 2)
+            window = tokens[done - back : done - back + room]
+            total += self._window(window, back)
+            done += len(window) - back
         return Score(total, len(tokens), size)
 
     def _window(self, tokens: list[int], skip: int) -> float:
@@ -159,7 +160,7 @@ class LoadedModel:
 
         memory = self.model.new_memory()
         sequence = memory.new()
-        read = [self.tokenizer.end_of_text, *tokens[:-1]]
+        read = [self.tokenizer.end_of_text, *tokens[:-1]]  # read[i] is followed by tokens[i]
         step = max(1, _SCORES_AT_ONCE // self.model.vocab_size)
         total = 0.0
         for start in range(0, len(read), step):
