@@ -114,6 +114,7 @@ BAD = {
     ),
     "a broken history": ({"instruction": "x", "output": "y", "history": ["x"]}, "history"),
     "a system a number": ({"instruction": "x", "output": "y", "system": 3}, "system is a number"),
+    "half a character": ({"prompt": "x", "response": "\ud83c"}, "turn 2 holds half of a character"),
     "turns of numbers": ({"turns": [1, 2]}, "list of texts"),
 }
 
@@ -230,7 +231,7 @@ BROKEN = [
     '{"prompt": "1", "response": "x"}',
     "{broken",
     '{"text": "no conversation"}',
-    '{"prompt": "4", "response": "\\ud83c"}',
+    '{"prompt": "4", "response": "\\ud83c\\udf3e"}',
 ]
 
 

@@ -15,6 +15,7 @@ says what is wrong in words for the person who has the file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ ASKS = ("instruction", "prompt", "question")
 ANSWERS = ("output", "response", "completion", "answer", "answers")
 _MORE_INPUT = ("input", "context")
 _MOST_TURNS = 10_000
+_HALF = re.compile("[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
 
 class BadRecord(ValueError):
@@ -61,6 +63,8 @@ def messages_of(record: Any) -> tuple[Message, ...]:
     if len(messages) > _MOST_TURNS:
         raise BadRecord(f"has {len(messages):,} turns; at most {_MOST_TURNS:,} are read")
     for place, message in enumerate(messages, 1):
+        if _HALF.search(message.content):
+            raise BadRecord(f"turn {place} holds half of a character (a lone surrogate)")
         if message.role in ("user", "assistant") and not message.content.strip():
             raise BadRecord(f"turn {place} ({message.role}) is empty")
     roles = {message.role for message in messages}

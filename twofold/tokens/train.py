@@ -7,6 +7,7 @@ result is always a vocabulary of a size that kernels like.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -82,8 +83,6 @@ def check_vocab_size(vocab_size: int) -> None:
 
 def _finish(backend, bytes_read: int) -> Tokenizer:
     """The Tokenizer of what was learned, cut to a multiple of 64 with the added tokens at its end."""
-    import json
-
     model = json.loads(backend.to_str())["model"]
     pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
     merges = [" ".join(pair) for pair in model["merges"]]
@@ -91,8 +90,9 @@ def _finish(backend, bytes_read: int) -> Tokenizer:
     size = (len(pieces) + added) // VOCABULARY_MULTIPLE * VOCABULARY_MULTIPLE
     if size < SMALLEST_VOCABULARY:
         raise DataError(
-            f"Too little text to train a tokenizer: {bytes_read:,} bytes with {len(merges)} pairs that "
-            f"occur twice, and at least {SMALLEST_VOCABULARY - 256 - added} are needed. Give more text."
+            f"Too little text to train a tokenizer: {bytes_read:,} bytes with {len(merges)} different pairs "
+            f"that occur twice, and {SMALLEST_VOCABULARY - 256 - added} are needed. "
+            "Give more text, or more varied text."
         )
     learned, merges = pieces[: size - added], merges[: size - added - 256]
     tokens = standard_added(size - added)
