@@ -47,6 +47,8 @@ class File:
     """The parameter file, mapped: `values` by key, `tensors` by name. Nothing that it says of itself is
     believed before it is checked, so that a damaged file gives a message and not nonsense."""
 
+    spare = 2 << 30  # bytes of memory for matrices in float32
+
     def __init__(self, path):
         self.path, self.at, self.values, self.tensors = path, 0, {}, {}
         try:
@@ -82,7 +84,7 @@ class File:
             start, end = data + offset, data + offset + math.prod(shape) // weights * size
             must(end <= len(self.bytes), f"tensor {name!r} should end at byte {end}")
             rows = self.bytes[start:end].reshape(-1, shape[-1] // weights * size)
-            self.tensors[name] = Matrix(rows, label, shape)
+            self.tensors[name] = Matrix(self, rows, label, shape)
 
     def take(self, count):
         must(count <= len(self.bytes) - self.at, "it ends too early")
@@ -115,14 +117,12 @@ class File:
 
 # ---- 2. Numbers: weights stay in the file as they are stored, and become float32 where they are used. ----
 class Matrix:
-    """Weights [rows, width] in the file. As long as there is room in `spare`, a matrix is kept in float32
+    """Weights [rows, width] in the file. While the file's `spare` memory lasts, a matrix is kept in float32
     once it was used (a model uses its matrices in turn: to throw out the oldest would be to keep none);
     beyond that it is converted at each use, a block of rows at a time. F32 is used where it lies."""
 
-    spare = 2 << 30  # bytes
-
-    def __init__(self, raw, label, shape):
-        self.raw, self.label, self.shape, self.float32 = raw, label, shape, None
+    def __init__(self, file, raw, label, shape):
+        self.file, self.raw, self.label, self.shape, self.float32 = file, raw, label, shape, None
 
     def rows(self, which):
         """Some rows (a slice, or row numbers) in float32."""
@@ -138,8 +138,8 @@ class Matrix:
     def times(self, x):
         """x [T, width] -> [T, rows]."""
         size = 0 if self.label == "F32" else 4 * math.prod(self.shape)
-        if self.float32 is None and size <= Matrix.spare:
-            Matrix.spare -= size
+        if self.float32 is None and size <= self.file.spare:
+            self.file.spare -= size
             self.float32 = self.rows(slice(None))
         if self.float32 is not None:
             return x @ self.float32.T
@@ -160,7 +160,9 @@ class Tokenizer:
         algorithm = file.get("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", str)
         must(algorithm == ("gpt2", "qwen2"), "the tokenizer is not byte-level BPE with the qwen2 pattern")
         tokens = [str(token) for token in file.get("tokenizer.ggml.tokens", list)]
-        kinds = file.get("tokenizer.ggml.token_type", np.ndarray).tolist()  # 1 normal, 3 control, 4 added
+        kinds = file.get(
+            "tokenizer.ggml.token_type", np.ndarray
+        ).tolist()  # 1 text, 3 control, 4 added, 5 unused
         pairs = [tuple(str(merge).split(" ", 1)) for merge in file.get("tokenizer.ggml.merges", list)]
         self.ids = {token: number for number, token in enumerate(tokens)}
         self.ranks = {pair: rank for rank, pair in enumerate(pairs)}  # the order in which they were learned
@@ -173,8 +175,12 @@ class Tokenizer:
         whole &= all(0 <= number < len(tokens) for number in (*self.begin, *self.stops))
         must(whole, "the tokenizer in the file is damaged: its tokens, merges and kinds do not fit together")
         byte_of = {character: byte for byte, character in ALPHABET.items()}
-        self.bytes = [  # of each token; control tokens are not shown
-            b"" if kind == 3 else bytes(byte_of.get(c, 63) for c in token) if kind == 1 else token.encode()
+        self.bytes = [  # of each token; control and unused ones are not shown
+            b""
+            if kind in (3, 5)
+            else bytes(byte_of.get(c, 63) for c in token)
+            if kind == 1
+            else token.encode()
             for token, kind in zip(tokens, kinds)
         ]
         self.pattern, self.words = self.cutter(file), {}  # words: the tokens of those seen, merged only once
@@ -438,13 +444,13 @@ class Session:
         print(f"{len(tokens) - (not begin)} tokens, {len(data)} bytes, in windows of {model.context} tokens")
 
     def fingerprint(self, prompt, count):
-        """A digest of a prompt's tokens and the `count` most likely ones to follow, and how narrow the choice
-        was: the smallest lead of a chosen token over the next best."""
+        """A digest of a prompt's tokens and the `count` most likely ones to follow, and by how much
+        each of these led over the next best."""
         tokens, leads = self.tokenizer.begin + self.tokenizer.encode(prompt), []
         steps = self.model.continuation(tokens, Memory(self.model), lambda scores: int(scores.argmax()))
         for _, (token, scores) in zip(range(count), steps):
             tokens, leads = [*tokens, token], [*leads, float(np.diff(np.sort(scores)[-2:])[0])]
-        return hashlib.sha256(" ".join(map(str, tokens)).encode()).hexdigest(), min(leads)
+        return hashlib.sha256(" ".join(map(str, tokens)).encode()).hexdigest(), leads
 
     def selftest(self):
         kinds = {"prompt": str, "tokens": int, "sha256": str}
