@@ -50,6 +50,23 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "tokens stats": (
         ("twofold tokens stats book.txt --tokenizer demo", "bytes per token; cheap and dear words"),
     ),
+    "generate": (
+        ('twofold generate demo/base "Once upon a time"', "one continuation, as it is written"),
+        (
+            'twofold generate demo/base "Once upon a time" -n 4 --temperature 1.1',
+            "four of them, in one batch",
+        ),
+        ('twofold generate demo/base "The baker" --temperature 0 --json', "the likeliest, for scripts"),
+    ),
+    "chat": (
+        ("twofold chat demo/assistant", "a conversation; /help there tells the rest"),
+        ('echo "Hello!" | twofold chat demo/assistant', "one question from a script"),
+    ),
+    "score": (
+        ("twofold score demo/base book.txt", "bits per byte: lower is better, 8 is knowing nothing"),
+        ("cat *.txt | twofold score demo/base - --json", "standard input; for scripts"),
+    ),
+    "export": (("twofold export demo/assistant -o two-files", "model.gguf, run.py and a Modelfile"),),
     "inspect": (
         ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
         ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
@@ -71,5 +88,8 @@ GO_ON: dict[str, tuple[str, ...]] = {
     "text read": ("twofold create --text book.txt --minutes 10",),
     "text village": ("twofold text show village --documents 3",),
     "tokens train": ('twofold tokens "The baker\'s cat" --tokenizer mine',),
+    "generate": ("twofold score demo/base book.txt",),
+    "chat": ("twofold export demo/assistant -o two-files",),
+    "export": ("python two-files/run.py chat",),
     "inspect": ("twofold chat demo/assistant", "twofold export demo/assistant -o two-files"),
 }

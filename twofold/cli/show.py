@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from twofold.cli.pages import wants_colour
+from twofold.cli.terminal import harmless
 
 
 def section(title: str, rows: Iterable[tuple[str, ...]]) -> None:
@@ -27,5 +28,5 @@ def strong(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line without control characters: what came from a file must not steer the terminal."""
-    return "".join(c if c.isprintable() else "�" if c not in "\n\t\r" else " " for c in text)
+    """`text` on one line, and harmless: what came from a file must not steer the terminal."""
+    return harmless(text).replace("\n", " ").replace("\t", " ")
