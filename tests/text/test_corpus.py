@@ -336,6 +336,32 @@ def test_killing_while_a_corpus_is_written_leaves_nothing_readable(tmp_path):
     build_corpus(stories(), tmp_path / "c")
 
 
+def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left(tmp_path):
+    program = (
+        "import resource, sys\n"
+        "from twofold.errors import FileError\n"
+        "from twofold.text.corpus import build_corpus\n"
+        "from twofold.text.documents import Document\n"
+        "from twofold.text.shards import write_shards\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))\n"
+        "try:\n"
+        "    if sys.argv[2] == 'corpus':\n"
+        "        build_corpus((Document(f'{n} ' * 1000) for n in range(10**6)), sys.argv[1])\n"
+        "    else:\n"
+        "        more = {'vocab_size': 9, 'tokenizer_fingerprint': 'x', 'text_bytes': [1] * 10**6}\n"
+        "        write_shards(([n % 9] * 1000 for n in range(10**6)), sys.argv[1], **more)\n"
+        "except FileError as error:\n"
+        "    print(error)\n"
+    )
+    for kind in ("corpus", "shards"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "c"), kind], capture_output=True, text=True
+        )
+        assert not done.stderr, done.stderr
+        assert done.stdout.startswith(f"Cannot write {tmp_path / 'c'}: the file system does not hold files")
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_index_arithmetic_holds_beyond_four_gigabytes():
     sizes = np.array([2**33, 5], np.int64)
     ends = choose_ends(sizes, 4_000_000, lambda document, count: b"word " * (count // 5))

@@ -68,9 +68,9 @@ def build_corpus(
             file.flush()
             os.fsync(file.fileno())
         writer.check()
-        index, split = _split(partial / STORE, writer.index(), held_out)
+        index, split = _split(partial / STORE, writer.take_index(), held_out)
         with open(partial / INDEX, "wb") as file:
-            file.write(index.tobytes())
+            file.write(memoryview(index.view(np.uint8)))
             file.flush()
             os.fsync(file.fileno())
         card = {"format": FORMAT, "version": VERSION, "created": datetime.now(UTC).isoformat("T", "seconds")}
@@ -145,10 +145,12 @@ class _Writer:
                 "are needed to train and to hold some out; a useful model needs a megabyte or more."
             )
 
-    def index(self) -> np.ndarray:
+    def take_index(self) -> np.ndarray:
+        """The index, all on the train side, in exchange for the memory of the table it came from."""
         index = np.zeros(len(self.sizes), _ENTRY)
         index["bytes"] = np.frombuffer(self.sizes, np.uint64)
         index["digest"] = self.seen.array()
+        self.seen, self.sizes = SeenDigests(), array("Q")
         return index
 
     def counts(self) -> dict[str, Any]:

@@ -52,5 +52,6 @@ class SeenDigests:
             slots[place] = number
 
     def array(self) -> np.ndarray:
-        """All digests as uint64 [n, 2], the high half first."""
-        return np.array(self._halves, np.uint64).reshape(-1, 2)
+        """All digests as uint64 [n, 2], the high half first: a view, and no more can be added while it is
+        held."""
+        return np.frombuffer(self._halves, np.uint64).reshape(-1, 2)

@@ -212,7 +212,7 @@ def text_chunks(source: ByteSource, name: str) -> Iterator[str]:
         pending = ""
         if text.endswith("\r"):  # its \n may come with the next chunk
             text, pending = text[:-1], "\r"
-        yield text.replace("\r\n", "\n")
+        yield text.replace("\r\n", "\n") if "\r" in text else text
     yield pending + _decode(decoder, b"", name, line, final=True)
 
 
