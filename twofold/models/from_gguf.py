@@ -143,7 +143,7 @@ def read_tokenizer(file: GGUF) -> Tokenizer:
     kind = _value(file, "tokenizer.ggml.model", str), _value(file, "tokenizer.ggml.pre", str)
     if kind != ("gpt2", PRE_TOKENIZER):
         raise FileError(
-            f"{file.path}: its tokenizer ({kind[0]!r}, {kind[1]!r}) is not supported; byte-level BPE with the "
+            f"{file.path}: its tokenizer ({kind[0]!r}, {kind[1]!r}) is not supported; byte-level BPE by the "
             f"{PRE_TOKENIZER} pattern is."
         )
     pieces = _value(file, "tokenizer.ggml.tokens", list)

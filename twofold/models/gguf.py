@@ -72,7 +72,7 @@ def read_gguf(path: str | os.PathLike) -> GGUF:
         size = os.fstat(file.fileno()).st_size
         if file.read(4) != MAGIC:
             raise FileError(f"{path} is not a GGUF file: it does not begin with the letters GGUF.")
-        mapped = np.memmap(file, dtype=np.uint8, mode="r")
+        mapped = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)
     if len(mapped) != size:
         raise FileError(f"{path} changed while it was read; try again.")
     reader = _Reader(path, mapped)

@@ -43,7 +43,7 @@ _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # llama.cpp's llama_f
 _QUANTIZATION_VERSION = 2  # of ggml's block formats
 FILES = ("run.py", "Modelfile", "README.txt", "model.gguf")  # the last makes the export whole
 
-# The self-test's prompts: words, digits, signs, other scripts. The one that the model is surest about is kept.
+# The self-test's prompts: words, digits, signs, scripts. The one that the model is surest about is kept.
 SELFTEST_PROMPTS = (
     "Once upon a time, in 1874, there wasn't a village",
     'Who are you?\n\n  I\'m "Zoë" (née Müller), 42 years old; Грета, 村田 and 🙂 know me!',
@@ -70,10 +70,10 @@ class Exported:
 def export(
     model: str | Path | Contents, folder: str | Path, *, type: Type = "q8_0", name: str | None = None
 ) -> Exported:
-    """Write `model` (a run folder, a Hugging Face folder, a .gguf, or its contents) as two files into `folder`.
+    """Write `model` (a run folder, a Hugging Face folder, a .gguf, or its contents) as two files.
 
-    Besides `model.gguf` and `run.py`: a `Modelfile` for Ollama, and `README.txt`. An export that is there
-    already is replaced. Norms stay float32, and matrices whose rows are not whole blocks of 32 become f16
+    Into `folder`, besides `model.gguf` and `run.py`: a `Modelfile` for Ollama, and `README.txt`. An export
+    that is there already is replaced. Norms stay float32, and matrices whose rows are not whole blocks of 32 become f16
     under "q8_0". `name` is shown by other programs (default: the folder's). Raises FileError when the model
     cannot be read or the folder not written, UsageError for what cannot be.
     """

@@ -52,7 +52,7 @@ class File:
     def __init__(self, path):
         self.path, self.at, self.values, self.tensors = path, 0, {}, {}
         try:
-            self.bytes = np.memmap(path, np.uint8, "r")
+            self.bytes = np.memmap(path, np.uint8, "r").view(np.ndarray)
             self.parse()
         except OSError as error:
             raise Problem(f"cannot open {path}: {error.strerror}") from error
@@ -160,9 +160,7 @@ class Tokenizer:
         algorithm = file.get("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", str)
         must(algorithm == ("gpt2", "qwen2"), "the tokenizer is not byte-level BPE with the qwen2 pattern")
         tokens = [str(token) for token in file.get("tokenizer.ggml.tokens", list)]
-        kinds = file.get(
-            "tokenizer.ggml.token_type", np.ndarray
-        ).tolist()  # 1 text, 3 control, 4 added, 5 unused
+        kinds = file.get("tokenizer.ggml.token_type", np.ndarray).tolist()  # 1 text, 3 control, 4 added
         pairs = [tuple(str(merge).split(" ", 1)) for merge in file.get("tokenizer.ggml.merges", list)]
         self.ids = {token: number for number, token in enumerate(tokens)}
         self.ranks = {pair: rank for rank, pair in enumerate(pairs)}  # the order in which they were learned
@@ -175,12 +173,8 @@ class Tokenizer:
         whole &= all(0 <= number < len(tokens) for number in (*self.begin, *self.stops))
         must(whole, "the tokenizer in the file is damaged: its tokens, merges and kinds do not fit together")
         byte_of = {character: byte for byte, character in ALPHABET.items()}
-        self.bytes = [  # of each token; control and unused ones are not shown
-            b""
-            if kind in (3, 5)
-            else bytes(byte_of.get(c, 63) for c in token)
-            if kind == 1
-            else token.encode()
+        self.bytes = [  # of each token; control tokens are not shown
+            b"" if kind == 3 else bytes(byte_of.get(c, 63) for c in token) if kind == 1 else token.encode()
             for token, kind in zip(tokens, kinds)
         ]
         self.pattern, self.words = self.cutter(file), {}  # words: the tokens of those seen, merged only once
@@ -291,7 +285,9 @@ class Model:
 
     def normed(self, x, weight):
         """x over its root mean square, times a learned weight (RMSNorm)."""
-        return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + self.epsilon) * weight
+        return (
+            x / np.sqrt((x * x).sum(axis=-1, keepdims=True) / np.float32(x.shape[-1]) + self.epsilon) * weight
+        )
 
     def read(self, tokens, memory):
         """Read tokens after those in `memory`; their final vectors [T, D]. Long texts go in pieces of 512, or

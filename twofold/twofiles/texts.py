@@ -1,4 +1,4 @@
-"""The two small texts beside the two files: Ollama's Modelfile, and a README for whoever is handed the folder."""
+"""The two small texts beside the two files: Ollama's Modelfile, and a README for whoever gets them."""
 
 from __future__ import annotations
 
