@@ -73,9 +73,9 @@ def export(
     """Write `model` (a run folder, a Hugging Face folder, a .gguf, or its contents) as two files.
 
     Into `folder`, besides `model.gguf` and `run.py`: a `Modelfile` for Ollama, and `README.txt`. An export
-    that is there already is replaced. Norms stay float32, and matrices whose rows are not whole blocks of 32 become f16
-    under "q8_0". `name` is shown by other programs (default: the folder's). Raises FileError when the model
-    cannot be read or the folder not written, UsageError for what cannot be.
+    that is there already is replaced. Norms stay float32; matrices whose rows are not whole blocks of 32
+    become f16 under "q8_0". `name` is what other programs show (default: the folder's).
+    Raises FileError when the model cannot be read or the folder not written, UsageError for what cannot be.
     """
     folder = Path(folder)
     if type not in get_args(Type):

@@ -285,9 +285,7 @@ class Model:
 
     def normed(self, x, weight):
         """x over its root mean square, times a learned weight (RMSNorm)."""
-        return (
-            x / np.sqrt((x * x).sum(axis=-1, keepdims=True) / np.float32(x.shape[-1]) + self.epsilon) * weight
-        )
+        return x / np.sqrt((x * x).sum(axis=-1, keepdims=True) / x.shape[-1] + self.epsilon) * weight
 
     def read(self, tokens, memory):
         """Read tokens after those in `memory`; their final vectors [T, D]. Long texts go in pieces of 512, or
