@@ -8,11 +8,13 @@ Lines under a command are its expected output: each must appear, in order; "..."
 parse, and its `make` lines name targets that exist. Blocks in other languages are only read.
 """
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +75,12 @@ def pages_with(**wanted) -> list:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder as a newcomer has it after `twofold create`, with a tiny, untrained model."""
-    from twofold.cli.export import export
     from twofold.models.config import TransformerConfig
     from twofold.models.folder import save_folder
     from twofold.models.transformer import Transformer
     from twofold.text.world import Village, VillageSettings
     from twofold.tokens.train import train_tokenizer
+    from twofold.twofiles.export import export
 
     folder = tmp_path_factory.mktemp("workplace")
     texts = [document.text for document in Village(VillageSettings(villagers=20)).documents(60_000)]
@@ -90,8 +92,38 @@ def workplace(tmp_path_factory):
     )  # fmt: skip
     for name, chat in (("base", False), ("assistant", True)):
         save_folder(folder / "demo" / name, Transformer(config), tokenizer, chat=chat)
-    export(folder / "demo/assistant", output=folder / "demo/two-files")
+    export(folder / "demo/assistant", folder / "demo/two-files")
     return folder
+
+
+def run_line(command: str) -> tuple[int, str]:
+    """(exit code, output) of a command line. A plain `twofold …` runs in this process, which has torch loaded
+    already; whatever needs a shell runs in one."""
+    if command.startswith("twofold ") and not set("|&;<>$`*") & set(command):
+        from twofold.__main__ import main
+
+        shown = io.StringIO()
+        with open(os.devnull) as nothing, redirect_stdout(shown), redirect_stderr(shown), stdin_from(nothing):
+            code = main(shlex.split(command)[1:])
+        return code, shown.getvalue()
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+    )
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+@contextmanager
+def stdin_from(file):
+    """Standard input is `file` within the block."""
+    before, sys.stdin = sys.stdin, file
+    try:
+        yield
+    finally:
+        sys.stdin = before
 
 
 @pytest.mark.parametrize("page", pages_with(run=True))
@@ -107,15 +139,8 @@ def test_what_the_page_shows_happens(page, workplace, monkeypatch):
             exec(compile(block.body, where, "exec"), namespace)
             continue
         for command, expected in block.commands:
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=120,
-            )
-            output = done.stdout.decode("utf-8", "replace")
-            assert done.returncode == 0, f"{where}: {command}\n{output}"
+            code, output = run_line(command)
+            assert code == 0, f"{where}: {command}\n{output}"
             rest = output
             for line in expected:
                 for piece in filter(None, (piece.strip() for piece in line.split("..."))):

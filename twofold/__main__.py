@@ -70,7 +70,7 @@ def _answer_at_once(arguments: list[str]) -> int | None:
 
     pages = Pages.load()
     path = pages.longest_path(words)
-    if not path and words and not words[0].startswith("-"):
+    if asks_help and words and not path and not words[0].startswith("-"):
         from twofold.errors import UsageError
 
         hint = did_you_mean(words[0], pages.children([]))
