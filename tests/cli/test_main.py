@@ -28,7 +28,7 @@ def test_importing_twofold_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["--version"], ["create", "--help"], ["text", "village", "-h"], ["creat"]]
+    "arguments", [[], ["--help"], ["--version"], ["create", "--help"], ["text", "village", "-h"], ["creat", "-h"]]
 )
 def test_help_and_version_load_nothing_heavy(arguments):
     code = (
