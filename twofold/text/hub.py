@@ -31,6 +31,7 @@ class HubAddress(NamedTuple):
 
 
 def parse_address(address: str) -> HubAddress:
+    """The parts of an `hf://` address; UsageError where it is none."""
     match = _ADDRESS.fullmatch(address)
     if match is None or ".." in address.split("/"):
         raise UsageError(

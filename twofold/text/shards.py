@@ -30,6 +30,7 @@ _MAX_LENGTH = 2**32 - 1
 
 
 def shard_name(number: int) -> str:
+    """The file of shard `number`, from 0."""
     return f"shard-{number:05d}.bin"
 
 

@@ -88,6 +88,7 @@ class ByteSource:
 
 
 def file_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """A file's bytes, a megabyte at a time."""
     while chunk := file.read(_CHUNK):
         yield chunk
 
