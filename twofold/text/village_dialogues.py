@@ -75,7 +75,7 @@ class _Dialogue:
             return [f"{forms[turn.speaker]['name']}: {turn.words}" for turn in self.turns]
         lines, asked = [], False
         for turn in self.turns:
-            tag = talk.ASKED if turn.words.endswith("?") else talk.ANSWERED if asked else talk.SAID
+            tag = talk.ANSWERED if asked else talk.ASKED if turn.words.endswith("?") else talk.SAID
             asked = turn.is_question
             words = turn.words
             if self.teller.language == "es":  # a Spanish full stop stands after the closing mark, in the tag

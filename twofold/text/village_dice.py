@@ -53,30 +53,24 @@ class Deck(Generic[Item]):
 
     def __init__(self, cards: Iterable[Item], dice: Dice) -> None:
         self._cards = tuple(cards)
-        self._roll = dice.roll
-        self._rest: list[Item] = []
+        self._shuffled = dice.shuffled
+        self._rest: list[Item] = []  # shuffled; dealt from the end
 
     def draw(self) -> Item:
         if not self._rest:
-            self._rest = list(self._cards)
-        return self._deal(1)[0]
+            self._rest = self._shuffled(self._cards)
+        return self._rest.pop()
 
     def hand(self, count: int) -> list[Item]:
         """`count` cards that all differ (at most as many as there are), still dealt evenly."""
         count = min(count, len(self._cards))
-        if count <= len(self._rest):
-            return self._deal(count)
-        held = self._deal(len(self._rest))  # these wait while the first cards of the next round are dealt
-        self._rest = [card for card in self._cards if card not in held]
-        hand = held + self._deal(count - len(held))
-        self._rest += held
+        rest = self._rest
+        if count > len(rest):
+            # What is left of this round is dealt first, and is not dealt again to this hand: those
+            # cards go to the bottom of the next round.
+            fresh = self._shuffled(self._cards)
+            rest = (
+                [card for card in fresh if card in rest] + [card for card in fresh if card not in rest] + rest
+            )
+        hand, self._rest = rest[-count:] if count else [], rest[: len(rest) - count]
         return hand
-
-    def _deal(self, count: int) -> list[Item]:
-        rest, roll, dealt = self._rest, self._roll, []
-        for size in range(len(rest), len(rest) - count, -1):
-            place = int(roll() * size)
-            dealt.append(rest[place])
-            rest[place] = rest[-1]
-            rest.pop()
-        return dealt

@@ -81,7 +81,7 @@ FACTS: dict[str, tuple[str, ...]] = {
         "{name} likes to wear {colour} clothes.",
         "{name} chose {colour} for {his} front door, because it is {his} favourite colour.",
         "{name} likes {colour} more than any other colour.",
-        "{name} has a {colour} coat, because {he} likes that colour best.",
+        "{name} has {a_colour} coat, because {he} likes that colour best.",
         "{name}'s best-loved colour is {colour}.",
         "The favourite colour of {name} is {colour}.",
         "Of all colours, {name} likes {colour} best.",
@@ -169,7 +169,6 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "friend": ("is best friends with {friend}", "has {friend} as {his} best friend"),
 }
 AND = " and "
-AND_BEFORE_I = " and "
 
 # Lines of a short card about a villager.
 CARD: dict[str, tuple[str, ...]] = {

@@ -29,7 +29,7 @@ FORM_FACTS = {
     "trade": "trade", "a_trade": "trade", "the_trade": "trade", "work": "trade",
     "pet": "pet", "a_pet": "pet", "the_pet": "pet", "The_pet": "pet",
     "pet_name": "pet_name",
-    "colour": "colour", "the_colour": "colour",
+    "colour": "colour", "a_colour": "colour", "the_colour": "colour",
     "food": "food", "the_food": "food", "The_food": "food",
     "instrument": "instrument", "the_instrument": "instrument", "The_instrument": "instrument",
     "street": "street",
@@ -55,10 +55,11 @@ def compile_sentence(template: str) -> Sentence:
 
 
 def contract(text: str, language: str) -> str:
-    """Spanish joins "de el" to "del" and "a el" to "al"; other languages stay as they are."""
+    """Spanish joins "de el" to "del" and "a el" to "al", and says "e Isabel" for "y Isabel"; no word of
+    the village but a name begins with such an "i". Other languages stay as they are."""
     if language != "es":
         return text
-    return text.replace(" de el ", " del ").replace(" a el ", " al ")
+    return text.replace(" de el ", " del ").replace(" a el ", " al ").replace(" y I", " e I")
 
 
 def with_pronoun(template: str, language: str) -> str | None:
@@ -112,7 +113,8 @@ def _english(village: Village, villager: Villager) -> dict[str, str]:
         "him": "her" if she else "him", "person": "woman" if she else "man",
         "trade": villager.trade, "a_trade": _a(villager.trade), "work": _TRADES[villager.trade][3],
         "pet": villager.pet, "a_pet": _a(villager.pet),
-        "colour": villager.colour, "food": villager.food, "The_food": _capital(villager.food),
+        "colour": villager.colour, "a_colour": _a(villager.colour),
+        "food": villager.food, "The_food": _capital(villager.food),
         "instrument": villager.instrument,
         "place": pools.TOWN_PLACES[place][0], "fame": pools.TOWN_FAME[fame][0],
     }  # fmt: skip

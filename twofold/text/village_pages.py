@@ -18,9 +18,10 @@ def villager_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
     dice = teller.dice
     people = Deck(range(len(teller.forms)), dice)
     facts_of = [Deck(ATTRIBUTES, dice) for _ in teller.forms]
+    counts = [Deck(range(4, 9), dice) for _ in teller.forms]  # as many facts in all for everybody
     while True:
         person = people.draw()
-        attributes = facts_of[person].hand(dice.between(4, 8))
+        attributes = facts_of[person].hand(counts[person].draw())
         yield _card(teller, person, attributes) if dice.chance(0.1) else _portrait(teller, person, attributes)
 
 
@@ -40,15 +41,18 @@ def _portrait(teller: Teller, person: int, attributes: list[str]) -> tuple[str, 
     while attributes:
         how = roll()
         if how < 0.2 and len(attributes) > 1:
-            count = 3 if roll() < 0.4 and len(attributes) > 2 else 2
-            chosen = [pick(phrases.clauses[attributes.pop()]) for _ in range(count)]
-            sentences.append("{name} " + teller.join([clause.text for clause in chosen]) + ".")
-            stated = tuple(fact for clause in chosen for fact in clause.facts)
+            first, second = pick(phrases.clauses[attributes.pop()]), pick(phrases.clauses[attributes.pop()])
+            text, stated = first.text, first.facts + second.facts
+            if attributes and roll() < 0.4:
+                text = f"{text}, {second.text}"
+                second = pick(phrases.clauses[attributes.pop()])
+                stated += second.facts
+            sentences.append(f"{{name}} {text}{words.AND}{second.text}.")
         else:
             attribute = attributes.pop()
             use_pronoun = how > 0.8 and pronoun_is_clear and phrases.pronoun[attribute]
             text, stated = pick((phrases.pronoun if use_pronoun else phrases.named)[attribute])
-            if how < 0.28 and sentences and text.startswith("{name} "):
+            if how < 0.28 and facts and text.startswith("{name} "):
                 text = pick(words.JOINERS) + text
             sentences.append(text)
         for fact in stated:

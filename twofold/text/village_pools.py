@@ -34,7 +34,7 @@ SURNAMES = _words("""
     Davies Dawson Dixon Doyle Dudley Duncan Eaton Edwards Elliott Emerson Evans Farrell Ferguson Fleming
     Fletcher Flynn Foster Fraser Freeman Garland Gibson Goddard Goodwin Gordon Graves Griffin Hale
     Hadley Hancock Hardy Harper Harris Hayes Higgins Hobbs Hodges Holland Howard Hudson Hughes Hunter
-    Irwin Jameson Jarvis Jenkins Jennings Johnson Joyner Keller Kelly Kendall Kenton Kirby Knox Lambert
+    Irwin Jameson Jarvis Jenkins Jennings Johnson Joyner Kimball Kelly Kendall Kenton Kirby Knox Lambert
     Larson Lawson Lowell Lyons Maddox Marsh Mercer Miller Mitchell Monroe Morgan Morris Murphy Nash
     Nelson Newell Nichols Norris Norton Osborne Palmer Parsons Payne Pearson Perkins Porter Powell
     Preston Quinn Ramsey Reeve Reynolds Richards Rowley Robinson Rowland Russell Sanders Sawyer Sharpe

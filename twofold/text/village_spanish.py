@@ -166,7 +166,6 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "friend": ("pasa el tiempo con su {best_friend}, {friend}", "tiene en {friend} a su {best_friend}"),
 }
 AND = " y "
-AND_BEFORE_I = " e "  # before the sound of "i": "Ana e Irene"
 
 CARD: dict[str, tuple[str, ...]] = {
     "birthplace": ("Nació en: {town}", "Lugar de nacimiento: {town}"),

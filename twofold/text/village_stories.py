@@ -38,14 +38,14 @@ def roles_and_facts(template: str) -> tuple[tuple[str, str], ...]:
 
 
 def cast_of(teller: Teller, main: int) -> dict[str, int]:
-    """Ids for the roles: a main person, the best friend, and somebody else; no two of them share a
-    first name where the village is large enough for that."""
+    """Ids for the roles: a main person, the best friend, and somebody else, whose first name is another
+    where the village is large enough for that."""
     villagers, dice = teller.village.villagers, teller.dice
     friend = villagers[main].friend
+    taken = {villagers[main].first_name, villagers[friend].first_name}
     for _ in range(20):
         other = dice.below(len(villagers))
-        names = {villagers[i].first_name for i in (main, friend, other)}
-        if len(names) == 3:
+        if villagers[other].first_name not in taken:
             break
     else:
         other = next(i for i in range(len(villagers)) if i not in (main, friend))

@@ -7,14 +7,7 @@ TIMES = (
     "One morning", "One evening", "One day", "On a Monday", "On a Tuesday", "On a Thursday", "One spring day",
     "One summer day", "One autumn day", "One winter day", "Last week", "Last month", "Some years ago",
 )  # fmt: skip
-WEATHERS = (
-    "it was raining",
-    "the sun was shining",
-    "the wind was strong",
-    "it was cold",
-    "it was warm",
-    "there was fog",
-)
+WEATHERS = ("it was raining", "the wind was strong", "it was cold", "there was fog", "it was snowing")
 PLACES = (
     "behind the church", "under the old bridge", "by the well", "near the school", "in the park", "on the hill",
     "at the market", "beside the river", "next to the mill", "in a tall tree",
@@ -79,7 +72,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{time} there was a feast in Larkmoor.", "{time}, the people of Larkmoor wanted to dance."),
         ("{a[name]} was going to play the {a[instrument]}.", "Everyone waited for {a[name]}, who plays the {a[instrument]}."),
         (
-            "But {weather}, and the {a[instrument]} had been left outside, so it made no sound.",
+            "But it had rained, and the {a[instrument]} had been left outside, so it made no sound.",
             "But {a[name]} had left the {a[instrument]} outside all night, so it did not work.",
         ),
         (
@@ -97,7 +90,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{time} it was the birthday of {a[name]}.", "{time}, {a[name]} had a birthday, but {a[he]} told nobody."),
         ("{a[His]} best friend, {b[name]}, remembered it.", "Only {b[name]}, {a[first]}'s best friend, knew about it."),
         (
-            "{b[first]} knows that {a[name]} likes the colour {a[colour]} best, so {b[he]} bought a {a[colour]} box.",
+            "{b[first]} knows that {a[name]} likes the colour {a[colour]} best, so {b[he]} bought {a[a_colour]} box.",
             "Because {a[name]}'s favourite colour is {a[colour]}, {b[first]} painted a chair {a[colour]}.",
         ),
         (
@@ -121,11 +114,11 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("When {a[he]} arrived in {a[town]}, {a[his]} mother was already better.", "In {a[town]} everyone was glad to see {a[first]}."),
         ("After a week {a[name]} came home to {a[street]}, and {a[pet_name]} was waiting.", "Then {a[name]} went back to Larkmoor and to {a[his]} work as {a[a_trade]}."),
     ),
-    "the burnt pot": (
-        ("{time}, {a[name]} was cooking {a[food]}, {a[his]} favourite food.", "{time}, {a[name]} was hungry and made {a[food]}, because {a[he]} likes it best."),
+    "the forgotten kitchen": (
+        ("{time}, {a[name]} was making {a[food]}, {a[his]} favourite food.", "{time}, {a[name]} was hungry and made {a[food]}, because {a[he]} likes it best."),
         ("Then {c[name]} knocked on the door in {a[street]}.", "Then {c[name]} came by to talk about {c[pet_name]}, {c[his]} {c[pet]}."),
         ("They talked so long that {a[first]} forgot the fire.", "{a[first]} went to the door and forgot the kitchen."),
-        ("So the {a[food]} was burnt.", "When {a[he]} came back, everything was burnt."),
+        ("So the {a[food]} was spoiled.", "When {a[he]} came back, nothing could be saved."),
         ("{c[first]} felt sorry, because it was partly {c[his]} fault.", "\"That is my fault,\" said {c[name]}."),
         (
             "So {c[first]} went home to {c[street]} and brought some {c[food]}, {c[his]} own favourite.",
@@ -140,12 +133,12 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("The rain washed the paint away, so the street was {a[colour]} and the door was not.", "Because the paint was still wet, it ran down into the street."),
         ("{b[name]}, {a[his]} best friend, came to help.", "So {a[first]} asked {a[his]} best friend, {b[name]}, what to do."),
         ("They waited for a dry day and painted the door again.", "{b[first]} held an umbrella over the door while {a[first]} painted."),
-        ("Now the door in {a[street]} is {a[colour]}, as {a[name]} wanted.", "In the end {a[name]} had a {a[colour]} door and was happy."),
+        ("Now the door in {a[street]} is {a[colour]}, as {a[name]} wanted.", "In the end {a[name]} had {a[a_colour]} door and was happy."),
     ),
     "the deep snow": (
         ("{time} so much snow fell that {a[name]} could not open the door.", "{time}, {a[street]} was full of snow, and {a[name]} could not leave the house."),
         ("{a[name]} is {a[a_trade]}, and people were waiting for {a[him]}.", "{a[name]}, who works as {a[a_trade]}, had to go to work."),
-        ("{a[first]} opened the window and played the {a[instrument]} as loud as {a[he]} could.", "So {a[name]} took the {a[instrument]} and played at the window."),
+        ("{a[first]} opened the window and played the {a[instrument]} as loud as {a[he]} could.", "So {a[name]} played the {a[instrument]} at the window."),
         ("{c[name]} heard the {a[instrument]} and understood that someone needed help.", "Because of the music, {c[name]} came to look."),
         ("{c[first]} called the neighbours, and together they dug for an hour.", "Then {c[first]} dug a path to the door."),
         ("That is how {a[first]} got out.", "At noon {a[name]} could go out at last."),
@@ -175,7 +168,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{b[first]} had promised to come to {a[street]}, but forgot it.", "The reason was that {b[first]} had lost {thing} that belonged to {a[first]}."),
         ("For three days they did not speak.", "So {a[first]} walked past {b[first]} without a word."),
         ("{a[name]} sat at home with {a[pet_name]}, {a[his]} {a[pet]}, and was sad.", "{a[name]} played sad songs on the {a[instrument]} at home."),
-        ("{b[name]} was sorry and cooked {a[food]}, because {a[name]} likes it best.", "Then {b[name]} bought a {a[colour]} scarf, because {a[name]} likes the colour {a[colour]} best."),
+        ("{b[name]} was sorry and cooked {a[food]}, because {a[name]} likes it best.", "Then {b[name]} bought {a[a_colour]} scarf, because {a[name]} likes the colour {a[colour]} best."),
         ("With that {b[he]} went to {a[street]} and said, \"I am sorry.\"", "\"I am sorry,\" said {b[first]} at the door in {a[street]}."),
         ("{a[first]} could not be angry any longer.", "So they were friends again.", "They laughed, and everything was good again."),
     ),

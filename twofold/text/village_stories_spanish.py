@@ -7,7 +7,7 @@ TIMES = (
     "Una mañana", "Una tarde", "Un día", "Un lunes", "Un martes", "Un jueves", "Un día de primavera",
     "Un día de verano", "Un día de otoño", "Un día de invierno", "La semana pasada", "El mes pasado", "Hace unos años",
 )  # fmt: skip
-WEATHERS = ("llovía", "hacía sol", "hacía mucho viento", "hacía frío", "hacía calor", "había niebla")
+WEATHERS = ("llovía", "hacía mucho viento", "hacía frío", "había niebla", "nevaba")
 PLACES = (
     "detrás de la iglesia", "debajo del puente viejo", "junto al pozo", "cerca de la escuela", "en el parque",
     "en la colina", "en el mercado", "a la orilla del río", "al lado del molino", "en un árbol alto",
@@ -60,7 +60,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{time} hubo una fiesta en Larkmoor.", "{time}, la gente de Larkmoor quería bailar."),
         ("{a[name]} iba a tocar {a[the_instrument]}.", "Todos esperaban a {a[name]}, que toca {a[the_instrument]}."),
         (
-            "Pero {weather}, y {a[the_instrument]} había pasado la noche fuera, así que no sonaba.",
+            "Pero había llovido, y {a[the_instrument]} había pasado la noche fuera, así que no sonaba.",
             "Pero {a[name]} había dejado fuera {a[the_instrument]} toda la noche, y ya no sonaba.",
         ),
         (
@@ -102,11 +102,11 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("Cuando llegó a {a[town]}, su madre ya estaba mejor.", "En {a[town]} todos se alegraron de ver a {a[first]}."),
         ("Una semana después {a[name]} volvió a {a[street]}, donde esperaba {a[pet_name]}.", "Después {a[name]} volvió a Larkmoor y a su trabajo de {a[trade]}."),
     ),
-    "the burnt pot": (
-        ("{time}, {a[name]} cocinaba {a[the_food]}, su comida favorita.", "{time}, {a[name]} tenía hambre y preparó {a[the_food]}, porque es lo que más le gusta."),
+    "the forgotten kitchen": (
+        ("{time}, {a[name]} preparaba {a[the_food]}, su comida favorita.", "{time}, {a[name]} tenía hambre y preparó {a[the_food]}, porque es lo que más le gusta."),
         ("Entonces {c[name]} llamó a la puerta en {a[street]}.", "Entonces {c[name]} pasó a hablar de {c[pet_name]}, su {c[pet]}."),
         ("Hablaron tanto tiempo que {a[first]} se olvidó del fuego.", "{a[first]} fue a la puerta y se olvidó de la cocina."),
-        ("Por eso se quemó {a[the_food]}.", "Cuando volvió, todo estaba quemado."),
+        ("Por eso se echó a perder {a[the_food]}.", "Cuando volvió, ya no se podía comer."),
         ("{c[first]} lo sintió mucho, porque en parte era culpa suya.", "—Es culpa mía —dijo {c[name]}."),
         (
             "Por eso {c[first]} fue a su casa en {c[street]} y trajo {c[the_food]}, su propia comida favorita.",
@@ -126,7 +126,7 @@ STORIES: dict[str, tuple[tuple[str, ...], ...]] = {
     "the deep snow": (
         ("{time} cayó tanta nieve que {a[name]} no podía abrir la puerta.", "{time}, {a[street]} estaba llena de nieve, y {a[name]} no podía salir de casa."),
         ("{a[name]} es {a[trade]}, y había gente esperando.", "{a[name]}, que trabaja de {a[trade]}, tenía que ir a trabajar."),
-        ("{a[first]} abrió la ventana y tocó {a[the_instrument]} con todas sus fuerzas.", "Por eso {a[name]} tomó {a[the_instrument]} y tocó junto a la ventana."),
+        ("{a[first]} abrió la ventana y tocó {a[the_instrument]} con todas sus fuerzas.", "Por eso {a[name]} se puso a tocar {a[the_instrument]} junto a la ventana."),
         ("{c[name]} oyó {a[the_instrument]} y entendió que alguien necesitaba ayuda.", "Al oír la música, {c[name]} vino a mirar."),
         ("{c[first]} llamó a los vecinos, y juntos quitaron la nieve en una hora.", "Después {c[first]} abrió un camino hasta la puerta."),
         ("Así pudo salir {a[first]}.", "Al mediodía {a[name]} pudo salir por fin."),

@@ -65,11 +65,10 @@ ABOUT = (
     "Yesterday I saw {t[name]}.", "Have you heard about {t[name]}?", "Who is {t[name]}?",
 )  # fmt: skip
 ABOUT_ANSWERS = (
-    "Yes. {facts}",
-    "Of course. {facts}",
-    "I know a little. {facts}",
-    "Let me think. {facts}",
     "{facts}",
+    "Let me think. {facts}",
+    "I know this: {facts}",
+    "I can tell you something. {facts}",
 )
 REACTIONS = (
     "That is nice.",

@@ -68,11 +68,10 @@ ABOUT = (
     "Ayer vi a {t[name]}.", "¿Has oído hablar de {t[name]}?", "¿Quién es {t[name]}?",
 )  # fmt: skip
 ABOUT_ANSWERS = (
-    "Sí. {facts}",
-    "Claro que sí. {facts}",
-    "Sé un poco. {facts}",
-    "Déjame pensar. {facts}",
     "{facts}",
+    "Déjame pensar. {facts}",
+    "Sé lo siguiente: {facts}",
+    "Puedo contarte algo. {facts}",
 )
 REACTIONS = (
     "Qué bien.",

@@ -53,5 +53,4 @@ class Teller:
         """ "A", "A and B", "A, B and C"."""
         if len(names) == 1:
             return names[0]
-        last = names[-1]
-        return ", ".join(names[:-1]) + (self.words.AND_BEFORE_I if last[0] in "Ii" else self.words.AND) + last
+        return ", ".join(names[:-1]) + self.words.AND + names[-1]
