@@ -235,6 +235,12 @@ GROUP_OPENINGS: dict[str, tuple[str, ...]] = {
         "Who plays the {instrument} in Larkmoor?",
     ),
     "street": ("{street} is a street in Larkmoor.", "Let us walk through {street} and see who lives there."),
+    # Nobody shares these two, so their pages are about people at random and have no list.
+    "pet_name": (
+        "This page is about the names of pets in Larkmoor.",
+        "What are the pets of Larkmoor called?",
+    ),
+    "friend": ("This page is about friends in Larkmoor.", "Who is friends with whom in Larkmoor?"),
 }
 GROUP_LISTS: dict[str, tuple[str, ...]] = {
     "birthplace": ("{names} were born in {town}.", "{names} come from {town}."),

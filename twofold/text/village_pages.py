@@ -70,7 +70,8 @@ def _portrait(teller: Teller, person: int, attributes: list[str]) -> tuple[str, 
 
 
 def group_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
-    """Pages about a value (a town, a trade, a pet, ...) and some villagers who have it."""
+    """Pages about a value (a town, a trade, a pet, ...) and some villagers who have it, and about some
+    people's friends or pets."""
     sharings = {attribute: _sharings(teller, attribute) for attribute in teller.words.GROUP_OPENINGS}
     attributes = Deck(sharings, teller.dice)
     while True:
@@ -79,10 +80,12 @@ def group_pages(teller: Teller) -> Iterator[tuple[str, list[Fact]]]:
 
 
 def _sharings(teller: Teller, attribute: str) -> Iterator[list[int]]:
-    """Some ids who share a value of `attribute`; each villager once before anybody again."""
+    """Some ids who share a value of `attribute`, or for one that is not shared any ids; each villager
+    once before anybody again."""
     groups: dict[str, list[int]] = {}
     for villager in teller.village.villagers:
-        groups.setdefault(getattr(villager, attribute), []).append(villager.id)
+        value = getattr(villager, attribute) if attribute in teller.words.GROUP_LISTS else ""
+        groups.setdefault(value, []).append(villager.id)
     values = sorted(groups)
     while True:
         batches = []
@@ -113,7 +116,7 @@ def _group(teller: Teller, attribute: str, people: list[int]) -> tuple[str, list
             chosen = [dice.pick(phrases.named[attribute])]
             lines.append(chosen[0].text.format_map(teller.forms[person]))
         facts += [(person, fact) for sentence in chosen for fact in sentence.facts]
-    if len(people) > 1 and dice.chance(0.7):
+    if attribute in words.GROUP_LISTS and len(people) > 1 and dice.chance(0.7):
         template = compile_sentence(dice.pick(words.GROUP_LISTS[attribute]))
         names = teller.join([teller.forms[person]["name"] for person in people])
         value = {**first, "names": names}

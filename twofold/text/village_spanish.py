@@ -228,6 +228,11 @@ GROUP_OPENINGS: dict[str, tuple[str, ...]] = {
         "¿Quién toca {the_instrument} en Larkmoor?",
     ),
     "street": ("{street} es una calle de Larkmoor.", "Vamos a pasear por {street} para ver quién vive allí."),
+    "pet_name": (
+        "Esta página trata de los nombres de las mascotas de Larkmoor.",
+        "¿Cómo se llaman las mascotas de Larkmoor?",
+    ),
+    "friend": ("Esta página trata de la amistad en Larkmoor.", "¿Quién tiene amistad con quién en Larkmoor?"),
 }
 GROUP_LISTS: dict[str, tuple[str, ...]] = {
     "birthplace": ("{names} nacieron en {town}.", "{names} vienen de {town}."),
