@@ -44,6 +44,13 @@ class Completion:
     log_probability: float = 0.0
     finish: Finish | None = None
 
+    def add(self, piece: str, choice: Choice) -> None:
+        """Take one more choice and the text that became certain with it."""
+        self.text += piece
+        self.tokens.append(choice.token)
+        self.log_probability += choice.log_probability
+        self.finish = choice.finish
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -191,10 +198,7 @@ class LoadedModel:
         """Continuations of token prompts (see `start`, `start_chat`), with all that is known of each."""
         done = [Completion() for _ in prompts]
         for index, piece, choice in self.pieces(prompts, settings=settings, max_tokens=max_tokens, stop=stop):
-            done[index].text += piece
-            done[index].tokens.append(choice.token)
-            done[index].log_probability += choice.log_probability
-            done[index].finish = choice.finish
+            done[index].add(piece, choice)
         return done
 
     def pieces(

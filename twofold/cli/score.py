@@ -1,0 +1,68 @@
+"""`twofold score`: how well a model predicts a text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from twofold.cli.terminal import json_line
+from twofold.errors import DataError
+from twofold.files import explained
+
+
+def score(
+    model: Annotated[Path, Parameter(name=["--model"])],
+    text: Annotated[str, Parameter(name=["--text"])],
+    *,
+    as_json: Annotated[bool, Parameter("--json", negative="")] = False,
+) -> None:
+    """Measure how well a model predicts a text, in bits per byte.
+
+    Prints the log-probability of the whole text and what that makes for each byte: the size to which a
+    perfect compressor could bring the text with this model. Lower is better; 8 is knowing nothing. The
+    figure does not depend on the tokenizer, so that models can be compared by it.
+
+    A text longer than the model's context is read in windows that overlap by half.
+
+    Parameters
+    ----------
+    model
+        A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
+    text
+        A file with text in UTF-8; - reads standard input.
+    as_json
+        Print the result as JSON, for scripts.
+    """
+    data = _read(text)
+    try:
+        content = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = "Standard input" if text == "-" else text
+        raise DataError(f"{where} is not text in UTF-8: byte {error.start:,} cannot be read.") from error
+    if not content:
+        raise DataError(f"{'Standard input' if text == '-' else text} is empty; there is nothing to score.")
+
+    from twofold.decoding.session import load
+
+    result = load(model).score(content)
+    if as_json:
+        fields = {
+            "log_probability": result.log_probability,
+            "tokens": result.tokens,
+            "bytes": result.bytes,
+            "bits_per_byte": result.bits_per_byte,
+        }
+        print(json_line(fields))
+        return
+    print(f"{result.bits_per_byte:.4f} bits per byte")
+    print(f"{result.log_probability:,.2f} nats for {result.tokens:,} tokens, {result.bytes:,} bytes")
+
+
+def _read(text: str) -> bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    with explained(text, "read"):
+        return Path(text).read_bytes()
