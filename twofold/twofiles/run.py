@@ -139,8 +139,7 @@ class Matrix:
         """x [T, width] -> [T, rows]."""
         size = 0 if self.label == "F32" else 4 * math.prod(self.shape)
         if self.float32 is None and size <= self.file.spare:
-            self.file.spare -= size
-            self.float32 = self.rows(slice(None))
+            self.float32, self.file.spare = self.rows(slice(None)), self.file.spare - size
         if self.float32 is not None:
             return x @ self.float32.T
         step = max(1, (1 << 24) // self.shape[-1])
@@ -188,8 +187,10 @@ class Tokenizer:
                 points = file.get("twofold.unicode." + name, np.ndarray).astype(np.int64)
             else:
                 known = [p for p in range(0x110000) if unicodedata.category(chr(p))[0] == initial]
-                points = np.sort([*known, *[9, 10, 11, 12, 13, 0x85] * (initial == "Z")]).repeat(2)
-            good = len(points) > 1 and len(points) % 2 == 0 and points[0] >= 0 and points[-1] <= 0x10FFFF
+                known += [9, 10, 11, 12, 13, 0x85] * (initial == "Z")  # ends of lines, and tabs
+                points = np.flatnonzero(np.diff(np.bincount(known, minlength=0x110001), prepend=0))
+                points[1::2] -= 1  # where a range begins, and where it has ended
+            good = len(points) > 1 and len(points) % 2 == 0 and points.min() >= 0 and points[-1] <= 0x10FFFF
             must(good and (np.diff(points) >= 0).all(), f"the table of Unicode {name} is damaged")
             classes.append("".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in zip(points[::2], points[1::2])))
         letter, number, space = classes
@@ -342,9 +343,8 @@ def choose(scores, options, random):
         return int(scores.argmax())
     order = np.argsort(-scores, kind="stable")[: options.top_k or None]  # the best first
     chances = np.exp((scores[order] - scores[order[0]]).astype(np.float64) / options.temperature)
-    chances /= chances.sum()
-    keep = np.cumsum(chances) - chances < options.top_p  # until those before it make up top-p
-    chances[~keep | (chances < options.min_p * chances[0])] = 0
+    before = np.cumsum(chances) - chances  # what the better ones make up
+    chances[(before >= options.top_p * chances.sum()) | (chances < options.min_p * chances[0])] = 0
     return int(random.choice(order, p=chances / chances.sum()))
 
 
@@ -470,7 +470,7 @@ def main():
     parser.add_argument("text", nargs="?", default="", help="prompt, or file to score; - is standard input")
     for name, kind, default, meaning in (
         ("model", str, os.path.join(beside, "model.gguf"), "the parameter file"),
-        ("temperature", float, 0.7, "0 takes the best token; 1 draws by the model's own chances"),
+        ("temperature", float, 0.8, "0 takes the best token; 1 draws by the model's own chances"),
         ("top-k", int, 0, "draw from the best k only; 0 is all"),
         ("top-p", float, 1.0, "draw from the best that make up this probability"),
         ("min-p", float, 0.0, "leave out what has less than this share of the best one's chance"),

@@ -20,7 +20,7 @@ def modelfile(*, chat: bool, context: int) -> str:
         'PARAMETER stop "<|im_end|>"',
         'PARAMETER stop "<|endoftext|>"',
         f"PARAMETER num_ctx {context}",
-        "PARAMETER temperature 0.7",
+        "PARAMETER temperature 0.8",
     ]
     return "\n".join(lines) + "\n"
 
