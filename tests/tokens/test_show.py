@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from twofold.errors import DataError, UsageError
-from twofold.tokens.show import look_at, render_statistics, render_tokens, statistics, visible
+from twofold.tokens.show import TokenView, look_at, render_statistics, statistics, visible
 from twofold.tokens.tokenizer import bytes_only
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -28,7 +28,7 @@ def test_every_token_shows_something_that_steers_no_terminal(tokenizer, text):
     tokens = look_at(tokenizer, tokenizer.encode(text))
     assert b"".join(token.bytes for token in tokens) == text.encode()
     assert all(token.shown and token.shown.isprintable() and " " not in token.shown for token in tokens)
-    screen = on_screen(render_tokens(tokens, border="│"))
+    screen = on_screen(TokenView(tokens, border="│"))
     assert "\x1b" not in screen
     assert all(letter.isprintable() or letter == "\n" for letter in screen)
 
@@ -57,7 +57,7 @@ def test_special_tokens_are_shown_by_name():
 
 def test_colours_tell_neighbours_apart(tokenizer):
     tokens = look_at(tokenizer, tokenizer.encode("ab" * 3))
-    screen = on_screen(render_tokens(tokens), force_terminal=True, color_system="standard")
+    screen = on_screen(TokenView(tokens), force_terminal=True, color_system="standard")
     first_line = screen.splitlines()[0]
     styles = re.findall(r"\x1b\[(30;4\d)m", first_line)
     assert len(styles) == len(tokens)

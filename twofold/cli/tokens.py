@@ -55,7 +55,7 @@ def show(
     as_json
         Print the tokens as JSON, for scripts.
     """
-    from twofold.tokens.show import look_at, render_tokens
+    from twofold.tokens.show import TokenView, look_at
 
     chosen = _load(tokenizer)
     text = _standard_input() if text == "-" else text
@@ -65,7 +65,7 @@ def show(
     if as_json:
         print(json.dumps([token.as_dict() for token in tokens], ensure_ascii=False))
         return
-    _print(render_tokens(tokens, border="" if wants_colour(sys.stdout) else "│"))
+    _print(TokenView(tokens, border="" if wants_colour(sys.stdout) else "│"))
 
 
 @app.command
