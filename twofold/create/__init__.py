@@ -1,1 +1,1 @@
-"""The pipeline that joins all floors: text in, two files out, resumed where it stopped."""
+"""The pipeline that joins all floors: from text to two files and a report, resumable anywhere."""

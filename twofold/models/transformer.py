@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
         """[..., width] -> [..., width], dtype kept."""
         x32 = x.float()
         x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
-        return x32.to(x.dtype) * self.weight
+        return (x32 * self.weight).to(x.dtype)
 
 
 def rotary_tables(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:

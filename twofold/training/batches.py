@@ -1,0 +1,50 @@
+"""Batches for the loop: a pure function of the step, so that a resumed run sees what it would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from twofold.text.packing import PackedRows
+from twofold.training.objectives import Batch
+
+
+class Batches(Protocol):
+    """What the loop asks of its data."""
+
+    def step(self, step: int) -> Batch: ...
+
+    def epoch(self, step: int) -> float:
+        """How many times the data has been seen when `step` begins."""
+
+
+class RowBatches:
+    """`rows` consecutive packed rows for each step."""
+
+    def __init__(self, packed: PackedRows, rows: int) -> None:
+        self.packed, self.rows = packed, rows
+
+    def step(self, step: int) -> Batch:
+        """int64 inputs and targets, each [rows, T]."""
+        inputs, targets = self.packed.batch(step * self.rows, self.rows)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+    def epoch(self, step: int) -> float:
+        """Rows given so far over rows an epoch."""
+        return step * self.rows / self.packed.rows_per_epoch
+
+
+def split_batch(batch: Batch, rows: int | None) -> Iterator[Batch]:
+    """Cut a batch into micro-batches of `rows` rows; None leaves it whole."""
+    if rows is None or rows >= len(batch.inputs):
+        yield batch
+        return
+    yield from map(Batch, batch.inputs.split(rows), batch.targets.split(rows))
+
+
+def from_numpy(inputs: np.ndarray, targets: np.ndarray) -> Batch:
+    """A batch of int64 arrays [B, T]."""
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))

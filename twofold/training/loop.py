@@ -1,0 +1,339 @@
+"""The one training loop. An objective and batches go in; a run folder comes out.
+
+It owns accumulation, precision, clipping, schedule, optimizer, checkpoints, resuming, evaluation,
+metrics and progress, once for every method. Its state is a few numbers: batches are a function of the
+step, so a run that was stopped anywhere and resumed takes the same steps as one that never stopped, bit
+for bit on a CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twofold.errors import Interrupted, TrainingError
+from twofold.files import write_json
+from twofold.models.folder import save_folder
+from twofold.models.transformer import Transformer, causal_attention
+from twofold.text.held_out import HeldOutRows
+from twofold.tokens.tokenizer import Tokenizer
+from twofold.training.attention import cpu_attention
+from twofold.training.batches import Batches, split_batch
+from twofold.training.checkpoints import load_checkpoint, save_checkpoint
+from twofold.training.evaluate import held_out_bits_per_byte
+from twofold.training.machine import best_device, choose_precision, environment, keep_pages, matmul_peak
+from twofold.training.objectives import Batch, Objective, next_token
+from twofold.training.optimizers import Optimizer
+from twofold.training.progress import Progress, Silent
+from twofold.training.run_folder import Metrics, claim, finished
+from twofold.training.settings import TrainSettings, rate_share
+
+_REPLAN = (0.05, 0.15, 0.3)  # shares of the run at which the number of steps is set anew from the clock
+
+
+@dataclass
+class State:
+    """Where a run stands: all there is to resume besides tensors."""
+
+    step: int = 0  # optimizer steps done
+    tokens: int = 0  # targets learned from
+    seconds: float = 0.0  # time spent, over all its stretches
+    steps: int = 0  # steps planned
+    replanned: int = 0  # how many of _REPLAN are behind
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to learn from, and what to be measured by. `bytes_per_token` turns nats a token into bits a byte."""
+
+    batches: Batches
+    held_out: HeldOutRows | None = None  # the whole of it, scored at the end
+    held_out_glance: HeldOutRows | None = None  # a small part, scored now and then
+    bytes_per_token: float | None = None
+    card: dict[str, Any] | None = None
+
+
+def train(
+    run: str | Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    data: Data,
+    settings: TrainSettings,
+    *,
+    name: str = "Training",
+    objective: Objective = next_token,
+    chat: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train `model` in place until the settings say it is enough; return what `run.json` then holds.
+
+    With `resume`, an unfinished run in the folder goes on and a finished one is returned as it is (with its
+    weights in `run`, not in `model`). Raises Interrupted after Ctrl-C or SIGTERM, everything saved;
+    TrainingError when the loss is no longer finite; UsageError and FileError about the folder.
+    """
+    run = Path(run)
+    if resume and (done := finished(run)) is not None:
+        return done
+    claim(run, {"name": name, **settings.to_json(), "model": asdict(model.config)}, resume)
+    loop = _Loop(run, model, data, settings, objective, progress or Silent())
+    try:
+        loop.go()
+        result = loop.finish()
+        save_folder(run, model, tokenizer, chat=chat)
+    finally:
+        loop.close()
+    record = {
+        "name": name,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model.config.to_hf(),
+        "parameters": model.config.parameters_by_part(),
+        "data": data.card or {},
+        "result": result,
+        "environment": environment(loop.device, loop.precision),
+    }
+    write_json(run / "run.json", record)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    return record
+
+
+class _Loop:
+    """The moving parts of one call of `train`."""
+
+    def __init__(
+        self,
+        run: Path,
+        model: Transformer,
+        data: Data,
+        settings: TrainSettings,
+        objective: Objective,
+        progress: Progress,
+    ) -> None:
+        keep_pages()
+        self.run, self.model, self.data, self.settings, self.progress = run, model, data, settings, progress
+        self.device = best_device()
+        self.precision = choose_precision(settings.precision, self.device)
+        self.peak = matmul_peak(self.precision, self.device.type)
+        model.to(self.device).train()
+        self.optimizer = Optimizer(model, settings)
+        found = load_checkpoint(run, model, self.optimizer, progress.tell)
+        self.state = State() if found is None else State(**{key: found[key] for key in asdict(State())})
+        if found is not None:
+            progress.tell(f"going on from step {self.state.step:,}")
+        model.attend = cpu_attention if self.device.type == "cpu" else causal_attention
+        self.loss_of = torch.compile(objective) if settings.compile else objective
+        self.metrics = Metrics(run / "metrics.jsonl", self.state.step)
+        self.flops_per_token = model.config.flops_per_token(settings.row_tokens)
+        self.began = time.perf_counter() - self.state.seconds
+        self.saved_at = time.perf_counter()
+        self.nats = self.counted = self.places = 0
+        self.busy = 0.0
+
+    def close(self) -> None:
+        """Put away what is open; the model is left ready for inference."""
+        self.metrics.close()
+        self.progress.close()
+        self.model.attend = causal_attention
+        self.model.eval()
+
+    def seconds(self) -> float:
+        """Time spent on this run, over all its stretches."""
+        return time.perf_counter() - self.began
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The precision of the matrix products."""
+        if self.precision is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+    # One step.
+
+    def gradients(self, batch: Batch) -> tuple[float, float, int]:
+        """Leave the batch's gradient on the parameters: (nats in all, its norm, targets)."""
+        count = batch.count()
+        nats = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in split_batch(batch, self.settings.micro_rows):
+            with self.autocast():
+                loss = self.loss_of(self.model, part.to(self.device))
+            (loss / max(count, 1)).backward()
+            nats += loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        return float(nats), float(norm), count
+
+    def step(self) -> dict[str, Any] | None:
+        """One optimizer step; a row of metrics when one is due."""
+        start = time.perf_counter()
+        state, settings = self.state, self.settings
+        batch = self.data.batches.step(state.step)
+        nats, norm, count = self.gradients(batch)
+        if not (math.isfinite(nats) and math.isfinite(norm)):
+            self.explain_divergence(nats, norm)
+        share = rate_share(state.step, state.steps, settings)
+        self.optimizer.step(share)
+        self.model.zero_grad(set_to_none=True)
+        state.step += 1
+        state.tokens += count
+        self.nats, self.counted = self.nats + nats, self.counted + count
+        self.places += batch.targets.numel()
+        self.busy += time.perf_counter() - start
+        if state.step % settings.log_steps and state.step != state.steps:
+            return None
+        loss, speed = self.nats / max(self.counted, 1), self.places / self.busy
+        per_byte = self.data.bytes_per_token and loss / math.log(2) / self.data.bytes_per_token
+        row = {
+            "step": state.step,
+            "steps": state.steps,
+            "seconds": round(self.seconds(), 3),
+            "tokens": state.tokens,
+            "epoch": round(self.data.batches.epoch(state.step), 4),
+            "loss": loss,
+            "bits_per_byte": per_byte,
+            "learning_rate": settings.matrix_lr * share,
+            "grad_norm": norm,
+            "tokens_per_second": round(speed, 1),
+            "peak_fraction": round(speed * self.flops_per_token / self.peak, 4),
+        }
+        self.nats = self.counted = self.places = 0
+        self.busy = 0.0
+        return row
+
+    def explain_divergence(self, nats: float, norm: float) -> None:
+        """Stop before a bad update reaches the weights."""
+        from twofold.training.checkpoints import list_checkpoints
+
+        kept = list_checkpoints(self.run)
+        raise TrainingError(
+            f"Training stopped at step {self.state.step + 1}: the loss is {nats}, its gradient's norm {norm}. "
+            "The numbers left the range in which they mean anything, most often because a learning rate is too "
+            f"high. The weights were not touched by this step; the last checkpoint is "
+            f"{kept[-1] if kept else 'not written yet'}. Try again with half of --matrix-lr and --embedding-lr."
+        )
+
+    # The run.
+
+    def go(self) -> None:
+        """Steps, evaluations and checkpoints until the planned number of steps is done."""
+        state, settings = self.state, self.settings
+        if not state.steps:
+            state.steps = settings.steps or self.plan_from_clock()
+        with _stop_signals() as stopped:
+            while state.step < state.steps:
+                row = self.step()
+                self.replan()
+                if looked := self.look():
+                    row = {**(row or {"step": state.step, "steps": state.steps}), **looked}
+                if row:
+                    self.metrics.add(row)
+                    pace = self.seconds() / state.step
+                    self.progress.update({**row, "seconds_left": (state.steps - state.step) * pace})
+                if stopped.is_set():
+                    path = self.save()
+                    raise Interrupted(
+                        f"Stopped at step {state.step:,} of {state.steps:,}; everything is saved in {path}. "
+                        "The same command with --resume goes on from there."
+                    )
+                if self.checkpoint_due():
+                    self.save()
+
+    def look(self) -> dict[str, float] | None:
+        """The held-out glance, `evaluations` times in a run at even distances."""
+        n, step, steps = self.settings.evaluations, self.state.step, self.state.steps
+        rows = self.data.held_out_glance
+        if rows is None or step == steps or step * (n + 1) // steps == (step - 1) * (n + 1) // steps:
+            return None
+        return {"held_out_bits_per_byte": held_out_bits_per_byte(self.model, rows, self.autocast())}
+
+    def checkpoint_due(self) -> bool:
+        """By steps if so set, else by the clock; always one at the very end, before the last evaluation."""
+        if self.state.step == self.state.steps:
+            return True
+        if self.settings.checkpoint_steps:
+            return self.state.step % self.settings.checkpoint_steps == 0
+        return time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds
+
+    def save(self) -> Path:
+        """A checkpoint of this moment."""
+        self.state.seconds = self.seconds()
+        path = save_checkpoint(self.run, self.model, self.optimizer, asdict(self.state))
+        self.saved_at = time.perf_counter()
+        return path
+
+    def finish(self) -> dict[str, Any]:
+        """Score the whole held-out text; the run in a few numbers."""
+        state = self.state
+        result = {"steps": state.steps, "tokens": state.tokens, "epochs": self.data.batches.epoch(state.step)}
+        if self.data.held_out is not None:
+            bits = held_out_bits_per_byte(self.model, self.data.held_out, self.autocast())
+            result |= {
+                "held_out_bits_per_byte": bits,
+                "held_out_tokens": self.data.held_out.tokens,
+                "held_out_bytes": self.data.held_out.text_bytes,
+            }
+            row = {"step": state.step, "steps": state.steps, "seconds": round(self.seconds(), 3)}
+            self.metrics.add({**row, "held_out_bits_per_byte": bits})
+            self.progress.update({**row, "held_out_bits_per_byte": bits})
+        return result | {"seconds": round(self.seconds(), 1)}
+
+    # The clock.
+
+    def plan_from_clock(self) -> int:
+        """How many steps fit into the minutes, from the time of two trial gradients."""
+        batch = self.data.batches.step(0)
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            self.gradients(batch)
+            self.model.zero_grad(set_to_none=True)
+            seconds.append(time.perf_counter() - start)
+        return self.steps_that_fit(min(seconds[1:]))
+
+    def replan(self) -> None:
+        """While the rate is level, set the number of steps anew from the time the steps really take."""
+        state = self.state
+        if self.settings.steps or state.replanned == len(_REPLAN):
+            return
+        share = _REPLAN[state.replanned]
+        if state.step >= share * state.steps and share < 1 - self.settings.warmdown:
+            state.replanned += 1
+            state.steps = max(self.steps_that_fit(self.seconds() / state.step), state.step + 1)
+        elif share >= 1 - self.settings.warmdown:
+            state.replanned = len(_REPLAN)
+
+    def steps_that_fit(self, seconds_a_step: float) -> int:
+        """Steps for the run's minutes, with time set aside for the last evaluation."""
+        tokens = self.data.held_out.tokens if self.data.held_out is not None else 0
+        batch = self.settings.batch_rows * self.settings.row_tokens
+        last_look = seconds_a_step * 0.4 * tokens / batch  # a forward pass is about a third of a step
+        return max(int((60 * self.settings.minutes - last_look) / seconds_a_step), 1)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if stopped.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

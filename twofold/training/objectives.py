@@ -1,0 +1,51 @@
+"""What a step minimises. An objective is a function `(model, batch) -> loss summed over its targets`;
+it is all that differs between pretraining, fine-tuning and the methods to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from twofold.models.transformer import Transformer
+
+IGNORE = -100  # a target that counts for nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs` [B, T] and `targets` [B, T], int64; a target is the token after its input, or IGNORE."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def count(self) -> int:
+        """How many targets count."""
+        return int((self.targets != IGNORE).sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch there."""
+        return Batch(self.inputs.to(device), self.targets.to(device))
+
+
+Objective = Callable[[Transformer, Batch], Tensor]
+
+
+def next_token(model: Transformer, batch: Batch) -> Tensor:
+    """Negative log-probability, in nats, summed over the targets that count.
+
+    Pretraining and supervised fine-tuning both: they differ in which targets count.
+    `linear_cross_entropy` never holds all the logits at once.
+    """
+    hidden = model.hidden(batch.inputs).flatten(0, 1)
+    return F.linear_cross_entropy(
+        hidden,
+        model.output_weight.to(hidden.dtype),
+        batch.targets.flatten(),
+        ignore_index=IGNORE,
+        reduction="sum",
+    )

@@ -1,0 +1,133 @@
+"""Muon for the trunk's matrices, AdamW for everything else, behind one `step`.
+
+Muon replaces a matrix's gradient (with momentum) by the nearest semi-orthogonal matrix, found with five
+Newton-Schulz iterations; all matrices of one shape go through them in one batch. The iterations run in
+float32 on CPUs, where bfloat16 may be emulated, and in bfloat16 on GPUs.
+Sources: Jordan et al. 2024, "Muon" (kellerjordan.github.io/posts/muon); AdamW, arXiv 1711.05101.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from twofold.errors import FileError
+from twofold.training.settings import TrainSettings
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero among those that keep singular values near one
+
+
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """[N, R, C] -> [N, R, C]: singular vectors kept, singular values moved into about [0.7, 1.2]."""
+    a, b, c = _QUINTIC
+    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    wide = x.shape[-2] <= x.shape[-1]
+    x = x if wide else x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x if wide else x.mT).to(matrices.dtype)
+
+
+class Muon:
+    """Nesterov momentum, orthogonalised; the step is scaled by √max(1, rows / columns)."""
+
+    def __init__(self, parameters: dict[str, Tensor], momentum: float) -> None:
+        self.momentum = momentum
+        self.buffers = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.shapes: dict[torch.Size, list[tuple[str, Tensor]]] = {}
+        for name, parameter in parameters.items():
+            self.shapes.setdefault(parameter.shape, []).append((name, parameter))
+
+    @torch.no_grad()
+    def step(self, rate: float, decay: float) -> None:
+        """One update at learning rate `rate`; weights first shrink by `rate · decay`."""
+        for shape, group in self.shapes.items():
+            for name, parameter in group:
+                self.buffers[name].lerp_(parameter.grad, 1 - self.momentum)
+            updates = torch.stack([p.grad.lerp(self.buffers[name], self.momentum) for name, p in group])
+            scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
+            for (_, parameter), update in zip(group, orthogonalize(updates), strict=True):
+                if decay:
+                    parameter.mul_(1 - rate * decay)
+                parameter.sub_(update, alpha=scale)
+
+
+class Optimizer:
+    """Both of them, for one model. `step(share)` uses each group's full rate times `share`."""
+
+    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
+        self.settings = settings
+        groups = group_parameters(model.named_parameters())
+        self.muon = Muon(groups["matrices"], settings.momentum)
+        rates = {"embeddings": settings.embedding_lr, "norms": settings.norm_lr}
+        self.names = {kind: list(groups[kind]) for kind in rates}
+        self.adamw = torch.optim.AdamW(
+            [
+                {
+                    "params": list(groups[kind].values()),
+                    "full_lr": rate,
+                    "weight_decay": settings.weight_decay if kind == "embeddings" else 0.0,
+                }
+                for kind, rate in rates.items()
+            ],
+            lr=1.0,
+            betas=(settings.beta1, settings.beta2),
+            eps=1e-10,
+            fused=True,
+        )
+
+    def step(self, share: float) -> None:
+        """One update from the gradients now on the parameters."""
+        self.muon.step(self.settings.matrix_lr * share, self.settings.weight_decay)
+        for group in self.adamw.param_groups:
+            group["lr"] = group["full_lr"] * share
+        self.adamw.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a resume needs, by name."""
+        found = {f"muon.{name}": buffer for name, buffer in self.muon.buffers.items()}
+        for name, parameter in self._adamw_parameters():
+            for key, value in self.adamw.state[parameter].items():
+                found[f"adamw.{key}.{name}"] = value
+        return found
+
+    def load(self, tensors: dict[str, Tensor], source: str) -> None:
+        """Put back what `tensors` gave. Raises FileError when they belong to another model."""
+        expected = {f"muon.{name}": buffer for name, buffer in self.muon.buffers.items()}
+        for name, parameter in self._adamw_parameters():
+            state = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            self.adamw.state[parameter].update(state)
+            expected |= {f"adamw.{key}.{name}": value for key, value in state.items()}
+        if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
+            raise FileError(
+                f"{source} belongs to a model of another shape; it cannot be resumed with this one."
+            )
+        for name, target in expected.items():
+            target.copy_(tensors[name])
+
+    def _adamw_parameters(self) -> Iterable[tuple[str, Tensor]]:
+        for kind, group in zip(self.names, self.adamw.param_groups, strict=True):
+            yield from zip(self.names[kind], group["params"], strict=True)
+
+
+def group_parameters(named: Iterable[tuple[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Every parameter in exactly one group: "matrices" (the trunk's), "embeddings", "norms"."""
+    groups: dict[str, dict[str, Tensor]] = {"matrices": {}, "embeddings": {}, "norms": {}}
+    for name, parameter in named:
+        if parameter.ndim < 2:
+            kind = "norms"
+        elif "embed_tokens" in name or "lm_head" in name:
+            kind = "embeddings"
+        else:
+            kind = "matrices"
+        groups[kind][name] = parameter
+    return groups

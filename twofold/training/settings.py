@@ -1,0 +1,93 @@
+"""Every knob of a training run, with its default. `None` means "decide for me"."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from twofold.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """One run of the training loop.
+
+    Exactly one of `steps` and `minutes` says how long it goes on. With `minutes`, the number of steps
+    is set from the measured speed while the learning rate is still constant, and written down; the
+    same number given as `steps` then reaches the same weights.
+    """
+
+    steps: int | None = None  # optimizer steps
+    minutes: float | None = None  # wall time for the whole run
+    batch_rows: int = 16  # rows a step
+    micro_rows: int | None = None  # rows a forward pass; smaller saves memory. None: all of them
+    row_tokens: int = 256  # targets a row
+    matrix_lr: float = 0.02  # Muon, for the trunk's matrices
+    embedding_lr: float = 0.01  # AdamW, for the embedding and output matrices
+    norm_lr: float = 0.01  # AdamW, for the norms' weights
+    weight_decay: float = 0.0  # decoupled, on matrices, following the schedule
+    momentum: float = 0.95  # Muon's
+    beta1: float = 0.8  # AdamW's
+    beta2: float = 0.95
+    clip: float = 1.0  # largest norm of the gradient
+    warmup: float = 0.02  # share of the run over which the rate rises
+    warmdown: float = 0.6  # share of the run, at its end, over which the rate falls
+    final_lr: float = 0.05  # the last rate, as a share of the full one
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: what this machine measures faster
+    compile: bool = False  # torch.compile the step; takes a compiler and up to minutes to start
+    seed: int = 0
+    evaluations: int = 10  # looks at held-out text during the run, besides the full one at its end
+    evaluation_tokens: int = 32_768  # held-out tokens for each of those looks
+    checkpoint_seconds: float = 60.0  # time between checkpoints
+    checkpoint_steps: int | None = None  # steps between checkpoints, instead of time
+    log_steps: int = 10  # steps between rows of metrics.jsonl
+
+    def __post_init__(self) -> None:
+        """Raise UsageError naming the setting that cannot be."""
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError("Say how long to train: give either steps or minutes.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{field.name} must be a finite number, and is {value}.")
+        for name in ("steps", "batch_rows", "micro_rows", "row_tokens", "log_steps", "checkpoint_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, and is {value}.")
+        for name in ("minutes", "clip", "checkpoint_seconds", "matrix_lr", "embedding_lr", "norm_lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be above 0, and is {value}.")
+        for name in ("warmup", "warmdown", "final_lr", "momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} must lie between 0 and 1, and is {getattr(self, name)}.")
+        if self.weight_decay < 0 or self.evaluations < 0 or self.evaluation_tokens < 1:
+            raise UsageError(
+                "weight_decay and evaluations cannot be negative; evaluation_tokens is 1 or more."
+            )
+        if self.warmup + self.warmdown > 1:
+            raise UsageError(
+                f"warmup and warmdown are shares of one run: {self.warmup} + {self.warmdown} > 1."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for `settings.json`."""
+        return asdict(self)
+
+
+def rate_share(step: int, steps: int, settings: TrainSettings) -> float:
+    """The learning rate at `step` of `steps` as a share of the full one: up, level, down (a trapezoid).
+
+    Constant between warm-up and warm-down, so that `steps` may still change there.
+    Source: Hägele et al. 2024 (arXiv 2405.18392).
+    """
+    up = settings.warmup * steps
+    left = steps - step
+    down = settings.warmdown * steps
+    share = 1.0
+    if step < up:
+        share = (step + 1) / (up + 1)
+    if left < down:
+        share = min(share, settings.final_lr + (1 - settings.final_lr) * left / down)
+    return share
