@@ -14,6 +14,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twofold.errors import TwofoldError
 
 PROGRAM = "twofold"
 BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
@@ -23,17 +27,14 @@ OUR_FAULT = 70  # EX_SOFTWARE
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line (default: the program's own arguments) and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character shows "?", and goes on
-            stream.reconfigure(errors="replace")
+    _prepare_streams()
     try:
         code = _answer_at_once(arguments)
         if code is None:
             from twofold.cli.app import run
 
             code = run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except BrokenPipeError:
         _forget_stdout()
@@ -44,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         from twofold.errors import TwofoldError
 
-        if isinstance(error, TwofoldError):
-            _say(str(error))
-            return error.exit_code
+        known = error if isinstance(error, TwofoldError) else _fault_of_the_machine(error)
+        if known is not None:
+            _say(str(known))
+            return known.exit_code
         if os.environ.get("TWOFOLD_DEBUG") == "1":
             raise
         return _our_fault(error)
@@ -81,10 +83,42 @@ def _answer_at_once(arguments: list[str]) -> int | None:
     return None
 
 
+def _prepare_streams() -> None:
+    """Standard streams that can be used without asking: closed ones lead nowhere, and a character that the
+    terminal cannot show becomes "?"."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as we run
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _fault_of_the_machine(error: Exception) -> TwofoldError | None:
+    """The message for a full disk under standard output, or for too little memory; None for anything else."""
+    import errno
+
+    from twofold.errors import TwofoldError
+    from twofold.files import explain
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.filename is None:
+            _forget_stdout()
+        return explain(error, error.filename or "standard output", "write")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's words
+        return TwofoldError(
+            "This computer has not enough free memory for that. Close other programs, or choose a smaller "
+            "model, a smaller batch or a shorter text."
+        )
+    return None
+
+
 def _say(message: str) -> None:
     """One message on standard error, the program's name in red when a person is watching."""
-    if sys.stderr is None:
-        return
     from twofold.cli.pages import wants_colour
 
     name = f"\x1b[1;31m{PROGRAM}:\x1b[0m" if wants_colour(sys.stderr) else f"{PROGRAM}:"

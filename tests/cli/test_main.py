@@ -28,7 +28,8 @@ def test_importing_twofold_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["--version"], ["create", "--help"], ["text", "village", "-h"], ["creat", "-h"]]
+    "arguments",
+    [[], ["--help"], ["--version"], ["create", "--help"], ["text", "village", "-h"], ["creat", "-h"]],
 )
 def test_help_and_version_load_nothing_heavy(arguments):
     code = (
@@ -192,9 +193,30 @@ def test_a_reader_that_went_away_ends_us_quietly(arguments):
     assert done.returncode == 141
 
 
-def test_closed_standard_streams_do_not_break_help():
-    command = f"exec {sys.executable} -m twofold --help >&- 2>&-"
-    assert subprocess.run(["bash", "-c", command], timeout=60).returncode == 0
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_break_nothing(closed):
+    for arguments, code in (("--help", 0), ("completion fish", 0), ("inspect /nothing/here", 3)):
+        command = f"exec {sys.executable} -m twofold {arguments} {closed}"
+        assert subprocess.run(["bash", "-c", command], timeout=60).returncode == code
+
+
+def test_a_full_disk_under_standard_output_is_a_message():
+    for arguments in (["--help"], ["completion", "fish"]):
+        with open("/dev/full", "wb") as full:
+            command = [sys.executable, "-m", "twofold", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 3
+        assert done.stderr.startswith("twofold: Cannot write standard output: the disk is full")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")]
+)
+def test_too_little_memory_is_a_message(monkeypatch, capsys, error):
+    command_that(monkeypatch, raiser(error))
+    assert face.main(["inspect", "a", "b"]) == 1
+    assert "memory" in capsys.readouterr().err
 
 
 def test_a_terminal_without_unicode_gets_question_marks_not_a_traceback():

@@ -18,6 +18,8 @@ from twofold.report.quantities import flat, percent, short, size, value_of, whol
 LONGEST = 100  # characters of a fact; what is longer is in the files
 STAGES = ("assistant", "base")  # in what `twofold create` leaves: the one to talk with first
 
+PARTS = ("embedding", "attention", "feed_forward", "norms", "output", "other")
+
 
 @dataclass
 class Facts:
@@ -105,7 +107,7 @@ def _folder_facts(folder: Path) -> Facts:
     if (folder / "tokenizer.json").is_file():
         tokenizer = Tokenizer.load(folder)
         facts.tokenizer = _vocabulary_facts([tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)])
-        facts.tokenizer["fingerprint"] = tokenizer.fingerprint
+        facts.tokenizer["fingerprint"] = tokenizer.fingerprint[:16]
     facts.training = _training_facts(folder)
     return facts
 
