@@ -4,8 +4,8 @@
     python benchmarks/tokenizer_speed.py books.jsonl.gz notes/ --vocab-size 32768
 
 Every encoder runs once a round, rounds follow each other, and the median of each is shown, so that a busy
-minute of the machine hits all of them alike; core seconds suffer less from one. Ratios are to `tokenizers` in batch. The ids of all encoders
-are compared before anything is measured.
+minute of the machine hits all of them alike; core seconds suffer less from one. Ratios are to `tokenizers`
+in batch. The ids of all encoders are compared before anything is measured.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def test_an_enormous_file_is_refused_before_it_is_read(saved, monkeypatch):
         Tokenizer.load(saved)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_random_damage_is_refused_or_harmless(tokenizer, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
