@@ -48,6 +48,14 @@ def test_loading_the_command_line_loads_no_command():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+def test_loading_every_command_loads_no_torch():
+    code = (
+        "import sys; from twofold.cli.reference import render_all; render_all(); "
+        "print([name for name in ('torch', 'transformers', 'pyarrow', 'tokenizers') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
 def test_no_arguments_show_the_first_page(capsys):
     assert face.main([]) == 0
     bare = capsys.readouterr().out

@@ -8,15 +8,16 @@ from __future__ import annotations
 # The first page.
 FIRST_STEPS = (
     ("twofold create", "the whole demo: a small world, a model of it, an assistant, two files"),
-    ("twofold create --text book.txt --minutes 10", "the same from your own text"),
-    ("twofold chat demo/assistant", "talk with what you made"),
+    ("twofold create --text book.txt --minutes 10 --output mine", "the same from your own text"),
+    ("twofold chat demo", "talk with what you made"),
 )
 
 # Command path → (command line, what it does), …
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "create": (
-        ("twofold create --output demo", "the demo: from a made-up village to an assistant"),
+        ("twofold create", "the demo: from a made-up village to an assistant, in the folder demo"),
         ("twofold create --text book.txt notes/ --minutes 10 --output mine", "your own text, in ten minutes"),
+        ("twofold create --text book.txt --chat talks.jsonl --output mine", "and your own conversations"),
     ),
     "text": (
         ("twofold text read book.txt notes/ -o corpus", "your own text"),
@@ -84,8 +85,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 
 # Command path → command lines that a person would type next.
 GO_ON: dict[str, tuple[str, ...]] = {
-    "create": ("twofold chat demo/assistant", "twofold inspect demo/assistant"),
-    "text read": ("twofold create --text book.txt --minutes 10",),
+    "create": ("twofold chat demo", "twofold inspect demo", "python demo/two-files/run.py"),
+    "text read": ("twofold tokens train book.txt -o mine",),
     "text village": ("twofold text show village --documents 3",),
     "tokens train": ('twofold tokens "The baker\'s cat" --tokenizer mine',),
     "generate": ("twofold score demo/base book.txt",),

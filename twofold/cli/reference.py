@@ -110,7 +110,7 @@ def render(app: App, path: list[str], width: int) -> str:
             console.print(Text(f"  {line}"), soft_wrap=True)
     if not path:
         console.print(Text("\nEvery command teaches itself: twofold COMMAND --help", style=FAINT))
-    lines = [re.sub(r" +(\x1b\[0m)?$", r"\1", line) for line in console.file.getvalue().splitlines()]
+    lines = [re.sub(r" +(\x1b\[0m)?$", r"\1", line.rstrip()) for line in console.file.getvalue().splitlines()]
     kept = [line for line, before in zip(lines, ["", *lines], strict=False) if line or before]
     return "\n".join(kept).rstrip() + "\n"
 

@@ -73,7 +73,7 @@ def read(
             documents, output, held_out=held_out, seed=seed, report=report, progress=progress
         )
     _show(output, corpus)
-    _go_on(f"twofold create --text {' '.join(inputs)} --minutes 10")
+    _go_on(f"twofold text show {output} --documents 3")
 
 
 @app.command
