@@ -27,6 +27,7 @@ _REASONS = {
     errno.EPERM: "permission denied; choose another folder or change its permissions",
     errno.ENOENT: "there is no such file or folder",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a file of that name is in the way",
     errno.EISDIR: "this is a folder, and a file was expected",
     errno.EFBIG: "the file system does not hold files this large",
 }

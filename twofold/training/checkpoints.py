@@ -7,6 +7,8 @@ disk, so a kill at any moment leaves the older ones. A damaged newest one is set
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -50,7 +52,8 @@ def save_checkpoint(run: Path, model: Transformer, optimizer: Optimizer, state: 
                 except SafetensorError as error:  # how the library reports a full disk
                     raise FileError(f"Cannot write the checkpoint {path}: {error}.") from error
             hashes[name] = sha256(folder / name)
-        write_json(folder / "state.json", {**state, "sha256": hashes})
+        state = {**state, "sha256": hashes}
+        write_json(folder / "state.json", {**state, "sha256_of_state": _digest(state)})
     for old in list_checkpoints(run)[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -64,6 +67,8 @@ def load_checkpoint(
     A damaged one is named through `tell`, and the one before it is used. Raises FileError when
     checkpoints exist but none is sound.
     """
+    for half_written in (run / "checkpoints").glob("*.partial"):
+        shutil.rmtree(half_written, ignore_errors=True)
     checkpoints = list_checkpoints(run)
     faults = []
     for path in reversed(checkpoints):
@@ -86,10 +91,14 @@ def load_checkpoint(
     return None
 
 
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def _load(path: Path, model: Transformer, optimizer: Optimizer) -> dict[str, Any]:
     state = read_json(path / "state.json")
-    if not isinstance(state, dict) or not isinstance(state.get("sha256"), dict) or "step" not in state:
-        raise FileError(f"{path / 'state.json'} is not the state of a checkpoint.")
+    if not isinstance(state, dict) or state.pop("sha256_of_state", None) != _digest(state):
+        raise FileError(f"{path / 'state.json'} is damaged: its contents have changed since it was written.")
     tensors = {}
     for name in ("model.safetensors", "optimizer.safetensors"):
         if sha256(path / name) != state["sha256"].get(name):

@@ -299,16 +299,16 @@ class _Loop:
         return self.steps_that_fit(min(seconds[1:]))
 
     def replan(self) -> None:
-        """While the rate is level, set the number of steps anew from the time the steps really take."""
-        state = self.state
+        """Before the rate falls, set the number of steps anew from the time that steps really take."""
+        state, level = self.state, 1 - self.settings.warmdown
         if self.settings.steps or state.replanned == len(_REPLAN):
             return
         share = _REPLAN[state.replanned]
-        if state.step >= share * state.steps and share < 1 - self.settings.warmdown:
-            state.replanned += 1
-            state.steps = max(self.steps_that_fit(self.seconds() / state.step), state.step + 1)
-        elif share >= 1 - self.settings.warmdown:
-            state.replanned = len(_REPLAN)
+        if state.step < share * state.steps or state.step >= level * state.steps:
+            return
+        state.replanned += 1
+        fewest = math.ceil(state.step / level)  # with fewer, the rate should have begun to fall already
+        state.steps = max(self.steps_that_fit(self.seconds() / state.step), fewest)
 
     def steps_that_fit(self, seconds_a_step: float) -> int:
         """Steps for the run's minutes, with time set aside for the last evaluation."""

@@ -31,7 +31,7 @@ class TrainSettings:
     beta1: float = 0.8  # AdamW's
     beta2: float = 0.95
     clip: float = 1.0  # largest norm of the gradient
-    warmup: float = 0.02  # share of the run over which the rate rises
+    warmup_steps: int = 20  # over which the rate rises
     warmdown: float = 0.6  # share of the run, at its end, over which the rate falls
     final_lr: float = 0.05  # the last rate, as a share of the full one
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: what this machine measures faster
@@ -59,16 +59,12 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0, and is {value}.")
-        for name in ("warmup", "warmdown", "final_lr", "momentum", "beta1", "beta2"):
+        for name in ("warmdown", "final_lr", "momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie between 0 and 1, and is {getattr(self, name)}.")
         if self.weight_decay < 0 or self.evaluations < 0 or self.evaluation_tokens < 1:
             raise UsageError(
                 "weight_decay and evaluations cannot be negative; evaluation_tokens is 1 or more."
-            )
-        if self.warmup + self.warmdown > 1:
-            raise UsageError(
-                f"warmup and warmdown are shares of one run: {self.warmup} + {self.warmdown} > 1."
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -79,15 +75,12 @@ class TrainSettings:
 def rate_share(step: int, steps: int, settings: TrainSettings) -> float:
     """The learning rate at `step` of `steps` as a share of the full one: up, level, down (a trapezoid).
 
-    Constant between warm-up and warm-down, so that `steps` may still change there.
+    Before the warm-down it does not depend on `steps`, which may therefore still change there.
     Source: Hägele et al. 2024 (arXiv 2405.18392).
     """
-    up = settings.warmup * steps
     left = steps - step
     down = settings.warmdown * steps
-    share = 1.0
-    if step < up:
-        share = (step + 1) / (up + 1)
+    share = min(1.0, (step + 1) / (settings.warmup_steps + 1))
     if left < down:
         share = min(share, settings.final_lr + (1 - settings.final_lr) * left / down)
     return share

@@ -1,0 +1,91 @@
+"""Loss and attention against `transformers`, torch's own kernel and numerical gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from twofold.models.transformer import causal_attention
+from twofold.training.attention import cpu_attention
+from twofold.training.batches import split_batch
+from twofold.training.objectives import IGNORE, Batch, next_token
+
+
+def random_batch(vocab, rows=4, length=20, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randint(0, vocab, (rows, length), generator=generator)
+    targets = torch.randint(0, vocab, (rows, length), generator=generator)
+    targets[torch.rand(targets.shape, generator=generator) < 0.3] = IGNORE
+    return Batch(inputs, targets)
+
+
+def test_loss_and_gradients_equal_transformers(make_model):
+    model = make_model()
+    for p in model.parameters():
+        p.data.normal_(std=0.2).add_(p.ndim == 1)
+    theirs = Qwen3ForCausalLM(Qwen3Config(**model.config.to_hf()))
+    theirs.load_state_dict(model.state_dict(), strict=False)
+    theirs.tie_weights()
+    batch = random_batch(model.config.vocab_size)
+    model.attend = cpu_attention
+    loss = next_token(model, batch) / batch.count()
+    loss.backward()
+    logits = theirs(batch.inputs).logits
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for name, parameter in theirs.named_parameters():
+        if name != "lm_head.weight":
+            assert torch.allclose(model.get_parameter(name).grad, parameter.grad, atol=1e-4), name
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kv=st.sampled_from([1, 2]),
+    groups=st.sampled_from([1, 2, 3]),
+    length=st.integers(1, 40),
+    seed=st.integers(0, 1000),
+)
+def test_training_attention_equals_torchs_kernel_forward_and_backward(kv, groups, length, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensor(heads):
+        return torch.randn(2, heads, length, 8, generator=generator, dtype=torch.float64).requires_grad_()
+
+    ours = [tensor(kv * groups), tensor(kv), tensor(kv)]
+    theirs = [x.detach().clone().requires_grad_() for x in ours]
+    out, expected = cpu_attention(0, *ours), causal_attention(0, *theirs)
+    assert torch.allclose(out, expected, atol=1e-10)
+    weights = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    (out * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine.grad, other.grad, atol=1e-9)
+
+
+def test_training_attention_passes_numerical_gradients():
+    torch.manual_seed(0)
+    q = torch.randn(1, 4, 5, 4, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda *x: cpu_attention(0, *x), (q, k, v))
+
+
+def test_training_attention_works_under_bfloat16_autocast(make_model):
+    model = make_model()
+    batch = random_batch(model.config.vocab_size)
+    plain = next_token(model, batch).item()
+    model.attend = cpu_attention
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = next_token(model, batch)
+    loss.backward()
+    assert loss.item() == pytest.approx(plain, rel=0.01)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_micro_batches_cover_the_batch():
+    batch = random_batch(50, rows=7)
+    parts = list(split_batch(batch, 3))
+    assert [len(part.inputs) for part in parts] == [3, 3, 1]
+    assert sum(part.count() for part in parts) == batch.count()
+    assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
