@@ -139,6 +139,14 @@ def test_a_prompt_can_come_from_standard_input_and_be_empty(two):
     assert start(folder, "generate", "", "--max-tokens", "3").returncode == 0
 
 
+def test_bytes_that_are_no_text_are_replaced_in_prompts(two):
+    folder = two()
+    done = start(folder, "generate", "-", "--max-tokens", "2", given=b"caf\xe9")
+    assert done.returncode == 0
+    assert done.out.startswith("caf\ufffd")
+    assert start(folder, "chat", "--max-tokens", "2", given=b"\xff\xfe\n").returncode == 0
+
+
 def test_options_may_stand_before_the_text(two):
     folder = two()
     before = start(folder, "generate", "--temperature", "0", "--max-tokens", "3", "The").out
@@ -249,7 +257,7 @@ def test_score_of_a_short_text_is_the_sum_over_its_tokens(two, folders, tokenize
 def test_info_tells_the_size(two):
     out = start(two(), "info").out
     assert "(F32, Q8_0)" in out
-    assert "2 layers of width 64" in out
+    assert "2 layers, width 64" in out
 
 
 def test_without_a_command_and_without_a_terminal_it_shows_its_help(two):

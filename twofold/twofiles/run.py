@@ -454,11 +454,12 @@ class Session:
         print(f"self-test passed: {count} tokens computed, each as it should be")
 
     def info(self):
-        tensors, model = self.file.tensors.values(), self.model
+        tensors, model, words = self.file.tensors.values(), self.model, len(self.tokenizer.bytes)
         labels, count = sorted({t.label for t in tensors}), sum(math.prod(t.shape) for t in tensors)
         print(f"{count:,} parameters ({', '.join(labels)}), {len(self.file.bytes) / 1e6:.1f} MB")
-        print(f"{len(model.layers)} layers of width {model.norm.size} with {model.heads} attention heads")
-        print(f"{len(self.tokenizer.bytes):,} tokens in the vocabulary, {model.context:,} in the context")
+        print(
+            f"{len(model.layers)} layers, width {model.norm.size}, {words:,} tokens, context {model.context:,}"
+        )
 
 
 # ---- 7. The command line. ----
@@ -491,7 +492,8 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="replace")  # what cannot be read, or shown, becomes "?" or its like
     try:
         sys.exit(main())
     except Problem as problem:
