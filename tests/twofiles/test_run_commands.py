@@ -257,7 +257,7 @@ def test_score_of_a_short_text_is_the_sum_over_its_tokens(two, folders, tokenize
 def test_info_tells_the_size(two):
     out = start(two(), "info").out
     assert "(F32, Q8_0)" in out
-    assert "2 layers, width 64" in out
+    assert "2 layers of 64" in out
 
 
 def test_without_a_command_and_without_a_terminal_it_shows_its_help(two):

@@ -457,9 +457,7 @@ class Session:
         tensors, model, words = self.file.tensors.values(), self.model, len(self.tokenizer.bytes)
         labels, count = sorted({t.label for t in tensors}), sum(math.prod(t.shape) for t in tensors)
         print(f"{count:,} parameters ({', '.join(labels)}), {len(self.file.bytes) / 1e6:.1f} MB")
-        print(
-            f"{len(model.layers)} layers, width {model.norm.size}, {words:,} tokens, context {model.context:,}"
-        )
+        print(f"{len(model.layers)} layers of {model.norm.size}, {words:,} tokens, context {model.context:,}")
 
 
 # ---- 7. The command line. ----
