@@ -26,7 +26,7 @@ def tokenizer():
 def shards(tokenizer, tmp_path_factory):
     """Train and held-out shards of counting rhymes: easy, but not trivial."""
     folder = tmp_path_factory.mktemp("shards")
-    words = "one two three four five six seven eight nine ten".split()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     made = {}
     for side, numbers in (("train", range(300)), ("held_out", range(300, 320))):
         texts = [" ".join(words[(n * k) % 10] for k in range(3 + n % 9)) + "." for n in numbers]

@@ -87,7 +87,9 @@ def test_stopped_and_resumed_reaches_bit_identical_weights(run_training, tmp_pat
     assert not (tmp_path / "stopped" / "run.json").exists()
     resumed, again = run_training(tmp_path / "stopped", log_steps=1, resume=True)
     assert same(weights(model), weights(again))
-    straight_rows, resumed_rows = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("straight", "stopped"))
+    straight_rows, resumed_rows = (
+        read_rows(tmp_path / name / "metrics.jsonl") for name in ("straight", "stopped")
+    )
     for mine, other in zip(straight_rows, resumed_rows, strict=True):
         assert [mine.get(key) for key in ("step", "loss", "grad_norm", "held_out_bits_per_byte")] == [
             other.get(key) for key in ("step", "loss", "grad_norm", "held_out_bits_per_byte")

@@ -32,7 +32,9 @@ def test_loss_and_gradients_equal_transformers(make_model):
     loss = next_token(model, batch) / batch.count()
     loss.backward()
     logits = theirs(batch.inputs).logits
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
+    expected = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE
+    )
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for name, parameter in theirs.named_parameters():

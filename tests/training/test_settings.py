@@ -1,5 +1,7 @@
 """The schedule's shape, and settings that cannot be."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +16,8 @@ def test_the_rate_rises_stays_and_falls(steps, up, down, final):
     rates = [rate_share(step, steps, settings) for step in range(steps)]
     assert all(0 <= rate <= 1 for rate in rates)
     top = rates.index(max(rates))
-    assert all(a <= b + 1e-12 for a, b in zip(rates[:top], rates[1 : top + 1], strict=True))
-    assert all(a >= b - 1e-12 for a, b in zip(rates[top:], rates[top + 1 :], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(rates[: top + 1]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(rates[top:]))
 
 
 def test_the_rate_ends_at_its_floor():

@@ -1,0 +1,170 @@
+"""`create` from end to end on a tiny village and a tiny text: whole, resumable, and clear about what is amiss."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from twofold.create import pipeline
+from twofold.create.conversations import chat_data, continuations
+from twofold.create.pipeline import create
+from twofold.create.settings import CreateSettings
+from twofold.errors import DataError, FileError, Interrupted, UsageError
+from twofold.text.world import Village, VillageSettings
+from twofold.tokens.tokenizer import bytes_only
+from twofold.training.progress import Silent
+from twofold.training.settings import TrainSettings
+
+TINY = CreateSettings(
+    minutes=0.03, preset="nano", villagers=8, megabytes=0.12, conversations=60, questions=9, type="f16"
+)
+
+
+def make(folder, settings=TINY, watch=None):
+    told = []
+    page = create(folder, settings, say=told.append, watch=watch or (lambda name: Silent()))
+    return page, told
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("create") / "demo"
+    page, told = make(folder)
+    return folder, page, told
+
+
+def test_everything_is_there(demo):
+    folder, page, _ = demo
+    for path in (
+        "text/card.json", "tokens/tokenizer.json", "base/model.safetensors", "base/samples.json",
+        "assistant/model.safetensors", "scores.json", "two-files/model.gguf", "two-files/run.py", "talk.json",
+    ):  # fmt: skip
+        assert (folder / path).is_file(), path
+    assert "exactly right about people met only in pretraining" in page.read_text()
+
+
+def test_the_scores_hold_every_question_with_both_answers(demo):
+    folder, _, _ = demo
+    groups = json.loads((folder / "scores.json").read_text())["groups"]
+    assert set(groups) == {
+        f"{kind}/{lang}" for kind in ("held_out", "taught", "new_words") for lang in ("en", "es")
+    }
+    for group in groups.values():
+        assert 0 < group["chance"] < 1
+        for one in group["questions"]:
+            assert one["accepted"]
+            for model in ("base", "assistant"):
+                assert isinstance(one[model]["right"], bool)
+
+
+def test_the_two_files_run_by_themselves(demo):
+    folder, _, _ = demo
+    two = folder / "two-files"
+    done = subprocess.run(
+        [sys.executable, "-I", str(two / "run.py"), "score", "-"], input="The baker of the village.",
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "bits per byte" in done.stdout
+
+
+def test_done_again_it_makes_nothing_anew(demo):
+    folder, _, _ = demo
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("model.*")}
+    _, told = make(folder)
+    assert not any(line.startswith(("Pretraining", "Fine-tuning", "Tokens")) for line in told)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("model.*")}
+
+
+def test_other_settings_do_not_overwrite_it(demo):
+    folder, _, _ = demo
+    with pytest.raises(UsageError, match="villagers: 8 before, 9 now"):
+        make(folder, CreateSettings(**{**TINY.__dict__, "villagers": 9}))
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(UsageError, match="holds other things"):
+        make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_stopped_in_pretraining_it_goes_on(tmp_path):
+    class Stop(Silent):
+        def update(self, row):
+            signal.raise_signal(signal.SIGINT)
+
+    settings = CreateSettings(**{**TINY.__dict__, "text": (str(sample_text(tmp_path)),)})
+    with pytest.raises(Interrupted):
+        make(tmp_path / "out", settings, lambda name: Stop())
+    assert not (tmp_path / "out" / "base" / "run.json").exists()
+    page, told = make(tmp_path / "out", settings)
+    assert told[0].startswith("Going on")
+    assert page.is_file()
+    talk = json.loads((tmp_path / "out" / "talk.json").read_text())
+    assert [message["role"] for message in talk][:2] == ["user", "assistant"]
+
+
+def test_a_stage_that_fails_leaves_nothing_half_made(tmp_path, monkeypatch):
+    def broken(*args, **options):
+        raise FileError("Cannot write: the disk is full.")
+
+    monkeypatch.setattr(pipeline, "prepare_tokens", broken)
+    settings = CreateSettings(**{**TINY.__dict__, "text": (str(sample_text(tmp_path)),)})
+    with pytest.raises(FileError, match="disk is full"):
+        make(tmp_path / "out", settings)
+    assert not (tmp_path / "out" / "tokens").exists()
+
+
+def sample_text(folder):
+    path = folder / "story.txt"
+    documents = Village(VillageSettings(villagers=6, languages=("en",))).documents(60_000)
+    path.write_text("<|endoftext|>".join(document.text for document in documents))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "word"),
+    [
+        (b"", DataError, "empty"),
+        (b"Too short.", DataError, "only 10 bytes"),
+        (b"\x00\x01\x02binary" * 500, DataError, "NUL bytes"),
+        (b"caf\xe9 " * 1000, DataError, "UTF-8"),
+    ],
+)
+def test_text_that_cannot_be_used_is_named(tmp_path, content, error, word):
+    (tmp_path / "bad.txt").write_bytes(content)
+    with pytest.raises(error, match=f"(?i){word}") as caught:
+        make(tmp_path / "out", CreateSettings(**{**TINY.__dict__, "text": (str(tmp_path / "bad.txt"),)}))
+    assert "bad.txt" in str(caught.value) or content == b"Too short."
+    assert not (tmp_path / "out" / "text").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"minutes": 0}, "minutes"),
+        ({"preset": "huge"}, "huge"),
+        ({"chat": ("x.jsonl",)}, "--text"),
+        ({"text": ("-", "-")}, "once"),
+        ({"megabytes": -1}, "megabytes"),
+    ],
+)
+def test_impossible_settings_are_named(change, word):
+    with pytest.raises(UsageError, match=word):
+        CreateSettings(**change)
+
+
+def test_continuations_are_neighbouring_sentences_of_the_text():
+    text = "The first sentence is quite long enough. The second sentence follows it at once. A third one. Fourth."
+    (conversation,) = continuations([text], 5)
+    user, assistant = conversation.messages
+    assert user.content.endswith("The first sentence is quite long enough.")
+    assert assistant.content == "The second sentence follows it at once."
+
+
+def test_no_conversations_is_an_error():
+    with pytest.raises(DataError, match="no conversation"):
+        chat_data([], bytes_only(), TrainSettings(steps=1))

@@ -1,0 +1,196 @@
+"""`twofold train` and `twofold finetune`: one stage of a model's life each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Texts = Annotated[tuple[str, ...], Parameter(negative_iterable=())]
+Chats = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative_iterable=())]
+
+
+def train(
+    text: Texts = (),
+    /,
+    *,
+    output: Output,
+    minutes: float | None = None,
+    steps: int | None = None,
+    preset: Literal["nano", "micro", "mini", "small", "medium", "large"] | None = None,
+    tokenizer: Path | None = None,
+    batch_rows: int | None = None,
+    micro_rows: int | None = None,
+    row_tokens: int | None = None,
+    matrix_lr: float = 0.02,
+    embedding_lr: float = 0.01,
+    weight_decay: float = 0.0,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: bool = False,
+    checkpoint_seconds: float = 60.0,
+    bad_files: Literal["refuse", "skip"] = "refuse",
+    resume: bool = False,
+    seed: int = 0,
+) -> None:
+    """Pretrain a model on text, from nothing.
+
+    Reads the text, holds a part of it out, trains a tokenizer (or takes one), and learns to predict each next
+    token. The folder gets the model as a Hugging Face folder, metrics.jsonl, and a report.html.
+
+    Ctrl-C saves and stops; the same command with --resume goes on, to exactly the same weights on a CPU.
+
+    Parameters
+    ----------
+    text
+        Files, folders, - for standard input, hf://name, or a corpus folder from `twofold text`.
+    output
+        The run folder to make.
+    minutes
+        How long to train; 10 unless --steps is given. The size follows from it and from this machine's speed.
+    steps
+        How many optimizer steps, instead.
+    preset
+        The model's size by name.
+    tokenizer
+        A folder with a tokenizer to use, instead of training one.
+    batch_rows
+        Rows for each step.
+    micro_rows
+        Rows for each forward pass; fewer need less memory and change nothing else.
+    row_tokens
+        Tokens in a row.
+    matrix_lr
+        Learning rate of Muon, for the matrices.
+    embedding_lr
+        Learning rate of AdamW, for the embedding.
+    weight_decay
+        How fast weights shrink.
+    precision
+        Of the matrix products; auto takes what this machine measures faster.
+    compile
+        Compile the step with torch.compile; needs a C++ compiler.
+    checkpoint_seconds
+        Time between checkpoints: the most that a killed run loses.
+    bad_files
+        What to do with a file that cannot be read: stop, or leave it out and count it.
+    resume
+        Go on with the run in the folder.
+    seed
+        Of the weights and of the data's order.
+    """
+    from twofold.create.single import pretrain
+    from twofold.training.progress import progress_for
+
+    settings = _chosen(
+        minutes=minutes if minutes or steps else 10.0, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
+        row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
+        weight_decay=weight_decay, precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds,
+        seed=seed,
+    )  # fmt: skip
+    page = pretrain(
+        output,
+        text,
+        settings,
+        preset=preset,
+        tokenizer=tokenizer,
+        bad_files=bad_files,
+        resume=resume,
+        progress=progress_for("Pretraining"),
+    )
+    _show_end(output, page, f'twofold generate {output} "Once upon a time"')
+
+
+def finetune(
+    model: Path,
+    /,
+    *,
+    chat: Chats,
+    output: Output,
+    minutes: float | None = None,
+    steps: int | None = None,
+    batch_rows: int = 16,
+    micro_rows: int | None = None,
+    row_tokens: int | None = None,
+    matrix_lr: float = 0.006,
+    embedding_lr: float = 0.003,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    compile: bool = False,
+    checkpoint_seconds: float = 60.0,
+    bad_files: Literal["refuse", "skip"] = "refuse",
+    resume: bool = False,
+    seed: int = 0,
+) -> None:
+    """Fine-tune a model on conversations: from one that goes on with text to an assistant.
+
+    Learns the assistant's turns alone. Takes JSON lines with `messages` (as OpenAI has them), Alpaca's
+    instruction, input and output, or ShareGPT's conversations, plain or as .gz or .zst.
+
+    Ctrl-C saves and stops; the same command with --resume goes on, to exactly the same weights on a CPU.
+
+    Parameters
+    ----------
+    model
+        A run folder or a Hugging Face folder.
+    chat
+        Files of conversations.
+    output
+        The run folder to make.
+    minutes
+        How long to train; 2 unless --steps is given.
+    steps
+        How many optimizer steps, instead.
+    batch_rows
+        Rows for each step.
+    micro_rows
+        Rows for each forward pass; fewer need less memory and change nothing else.
+    row_tokens
+        Tokens in a row; the model's context unless given.
+    matrix_lr
+        Learning rate of Muon, for the matrices.
+    embedding_lr
+        Learning rate of AdamW, for the embedding.
+    precision
+        Of the matrix products; auto takes what this machine measures faster.
+    compile
+        Compile the step with torch.compile; needs a C++ compiler.
+    checkpoint_seconds
+        Time between checkpoints: the most that a killed run loses.
+    bad_files
+        What to do with a record that cannot be read: stop, or leave it out and count it.
+    resume
+        Go on with the run in the folder.
+    seed
+        Of the data's order.
+    """
+    from twofold.create.single import finetune as tune
+    from twofold.training.progress import progress_for
+
+    settings = _chosen(
+        minutes=minutes if minutes or steps else 2.0, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
+        row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
+        precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds, seed=seed,
+    )  # fmt: skip
+    page = tune(
+        output,
+        model,
+        chat,
+        settings,
+        bad_files=bad_files,
+        resume=resume,
+        progress=progress_for("Fine-tuning"),
+    )
+    _show_end(output, page, f"twofold chat {output}")
+
+
+def _chosen(**settings: Any) -> dict[str, Any]:
+    """The settings that are set."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _show_end(run: Path, page: Path, command: str) -> None:
+    """Where things are, and how to go on."""
+    print(f"{run}: done. The report: {page.resolve().as_uri()}", file=sys.stderr)
+    print(f"Go on with:  {command}\n             twofold export {run} -o two-files", file=sys.stderr)

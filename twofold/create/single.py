@@ -1,0 +1,146 @@
+"""One stage by itself: pretraining on any text, fine-tuning on any conversations.
+
+Each leaves a run folder that ends in a report; the text's corpus and tokens lie in its `data/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twofold.create.conversations import chat_data
+from twofold.create.prepare import prepare_tokens, pretraining_data
+from twofold.create.questions import write_samples
+from twofold.errors import FileError, UsageError
+from twofold.files import read_json, write_json
+from twofold.models.load import load_model
+from twofold.models.transformer import Transformer
+from twofold.report import report_of_run, write_report
+from twofold.text.corpus import STORE, Corpus, build_corpus
+from twofold.text.sources import ReadReport, read_documents
+from twofold.tokens.conversations import ConversationReport, read_conversations
+from twofold.tokens.tokenizer import Tokenizer
+from twofold.training.loop import train
+from twofold.training.machine import best_device, choose_precision
+from twofold.training.presets import PRESETS, plan
+from twofold.training.progress import Progress
+from twofold.training.run_folder import finished
+from twofold.training.settings import TrainSettings
+
+LONGEST_ROW = 1024  # tokens, however long a context the model has
+
+
+def pretrain(
+    run: Path,
+    text: Sequence[str],
+    settings: dict[str, Any],
+    *,
+    preset: str | None = None,
+    tokenizer: Path | None = None,
+    bad_files: str = "refuse",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Pretrain a fresh model on `text` (files, folders, -, hf://…, or one corpus folder); return its report.
+
+    settings: those of TrainSettings that were chosen; the rest follow from the preset and this machine.
+    """
+    _check_new(run, resume)
+    corpus = _corpus(run / "data" / "text", text, bad_files)
+    shape = _decide(run / "data" / "plan.json", settings, preset)
+    settings = {
+        "batch_rows": shape["batch_rows"],
+        "row_tokens": PRESETS[shape["preset"]].row_tokens,
+    } | settings
+    tokens = run / "data" / "tokens"
+    if not tokens.is_dir():
+        given = None if tokenizer is None else Tokenizer.load(tokenizer)
+        prepare_tokens(corpus, tokens, PRESETS[shape["preset"]].vocab_size, given)
+    its_tokenizer = Tokenizer.load(tokens)
+    chosen = TrainSettings(**settings)
+    config = PRESETS[shape["preset"]].config(its_tokenizer.vocab_size)
+    config = replace(config, max_position_embeddings=max(config.max_position_embeddings, chosen.row_tokens))
+    torch.manual_seed(chosen.seed)
+    model = Transformer(config)
+    data = pretraining_data(tokens, its_tokenizer, chosen, corpus.card)
+    train(run, model, its_tokenizer, data, chosen, name="Pretraining", resume=resume, progress=progress)
+    write_samples(run, None, corpus)
+    return write_report(run / "report.html", report_of_run(run))
+
+
+def finetune(
+    run: Path,
+    model: Path,
+    chat: Sequence[Path],
+    settings: dict[str, Any],
+    *,
+    bad_files: str = "refuse",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Fine-tune the model at `model` on the conversations in `chat`; return the new run's report."""
+    _check_new(run, resume)
+    transformer, tokenizer, _ = load_model(model)
+    report = ConversationReport()
+    conversations = list(read_conversations(chat, on_bad=bad_files, report=report))
+    row = min(transformer.config.max_position_embeddings, LONGEST_ROW)
+    chosen = TrainSettings(**{"row_tokens": row, "warmdown": 0.8} | settings)
+    if chosen.row_tokens > transformer.config.max_position_embeddings:
+        raise UsageError(
+            f"Rows of {chosen.row_tokens} tokens do not fit this model: its context holds "
+            f"{transformer.config.max_position_embeddings}."
+        )
+    data = chat_data(conversations, tokenizer, chosen)
+    data.card["reading"] = str(report)
+    train(
+        run,
+        transformer,
+        tokenizer,
+        data,
+        chosen,
+        name="Fine-tuning",
+        chat=True,
+        resume=resume,
+        progress=progress,
+    )
+    return write_report(run / "report.html", report_of_run(run))
+
+
+def _check_new(run: Path, resume: bool) -> None:
+    """Refuse before any work is done, not after."""
+    if resume and not run.is_dir():
+        raise UsageError(f"There is no run to go on with in {run}.")
+    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        what = "a finished run" if run.is_dir() and finished(run) else "something"
+        raise UsageError(
+            f"{run} already holds {what}. Go on with it by --resume, or choose another --output."
+        )
+
+
+def _corpus(folder: Path, text: Sequence[str], bad_files: str) -> Corpus:
+    if len(text) == 1 and (Path(text[0]) / STORE).is_file():
+        return Corpus.open(text[0])
+    if folder.is_dir():
+        return Corpus.open(folder)
+    if not text:
+        raise UsageError("Say what to learn from: files, folders, - for standard input, or a corpus folder.")
+    report = ReadReport()
+    return build_corpus(read_documents(text, on_bad=bad_files, report=report), folder, report=report)
+
+
+def _decide(path: Path, settings: dict[str, Any], preset: str | None) -> dict[str, Any]:
+    """The preset and batch, chosen once and kept for a resume."""
+    if path.is_file():
+        kept = read_json(path)
+        if not isinstance(kept, dict) or kept.get("preset") not in PRESETS:
+            raise FileError(f"{path} is damaged. Remove it to have the plan made anew.")
+        return kept
+    device = best_device()
+    minutes = settings.get("minutes") or 10.0
+    decided = plan(minutes, device, choose_precision(settings.get("precision", "auto"), device), preset)
+    write_json(path, {"preset": decided.preset, "batch_rows": decided.batch_rows})
+    return read_json(path)
