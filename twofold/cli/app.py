@@ -76,7 +76,7 @@ def build_app() -> App:
         version=twofold.__version__,
         help_flags=["--help", "-h"],
         help_format="markdown",
-        default_parameter=Parameter(negative_iterable=()),
+        default_parameter=Parameter(negative=()),  # no --no-… twin of a flag that is off anyway
         result_action="return_value",
         exit_on_error=False,
         print_error=False,

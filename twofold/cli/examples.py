@@ -51,6 +51,24 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "tokens stats": (
         ("twofold tokens stats book.txt --tokenizer demo", "bytes per token; cheap and dear words"),
     ),
+    "train": (
+        (
+            "twofold train book.txt notes/ -o base --minutes 10",
+            "your own text; the size follows from the time",
+        ),
+        (
+            "twofold train corpus -o base --preset small --steps 2000",
+            "a corpus from twofold text; a chosen size",
+        ),
+        ("twofold train book.txt notes/ -o base --minutes 10 --resume", "go on after a stop"),
+    ),
+    "finetune": (
+        (
+            "twofold finetune base --chat village/conversations.jsonl -o assistant",
+            "the village's conversations",
+        ),
+        ("twofold finetune base --chat mine.jsonl more.jsonl.gz -o assistant --minutes 5", "your own"),
+    ),
     "generate": (
         ('twofold generate demo/base "Once upon a time"', "one continuation, as it is written"),
         (
@@ -89,6 +107,11 @@ GO_ON: dict[str, tuple[str, ...]] = {
     "text read": ("twofold tokens train book.txt -o mine",),
     "text village": ("twofold text show village --documents 3",),
     "tokens train": ('twofold tokens "The baker\'s cat" --tokenizer mine',),
+    "train": (
+        "twofold finetune base --chat mine.jsonl -o assistant",
+        'twofold generate base "Once upon a time"',
+    ),
+    "finetune": ("twofold chat assistant", "twofold report assistant"),
     "generate": ("twofold score demo/base book.txt",),
     "chat": ("twofold export demo/assistant -o two-files",),
     "export": ("python two-files/run.py chat",),

@@ -76,7 +76,7 @@ def _description(entry: HelpEntry) -> RenderableType:
     if entry.choices:
         notes.append("one of " + ", ".join(entry.choices))
     if entry.default not in (None, "False", "None", "[]", "()"):
-        notes.append(f"default: {entry.default}")
+        notes.append(f"default: {entry.default.removesuffix('.0')}")
     if entry.required:
         notes.append("required")
     if entry.description is not None and notes and hasattr(entry.description, "append"):
