@@ -107,6 +107,18 @@ def test_the_self_test_fails_when_a_weight_is_another(two):
     assert "self-test FAILED" in done.err
 
 
+@pytest.mark.parametrize("temperature", ["0", "1"])
+def test_weights_that_are_no_numbers_are_told(temperature, two):
+    folder = two(type="f32")
+    path = folder / "model.gguf"
+    data = bytearray(path.read_bytes())
+    data[-5000:-2000] = b"\xff" * 3000  # NaN
+    path.write_bytes(data)
+    done = start(folder, "generate", "The", "--temperature", temperature)
+    assert done.returncode == 1
+    assert "weights are damaged" in done.err
+
+
 def test_generate_at_temperature_0_says_what_the_transformer_holds_best(two, folders, tokenizer):
     done = start(two(type="f32"), "generate", "Once upon", "--temperature", "0", "--max-tokens", "12")
     ids = tokenizer.encode("Once upon", start=True)

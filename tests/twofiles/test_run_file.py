@@ -157,6 +157,7 @@ def test_every_cut_is_a_problem(smallest, tmp_path):
         ("qwen3.rope.freq_base", "x"),
         ("qwen3.attention.layer_norm_rms_epsilon", -1.0),
         ("qwen3.context_length", None),
+        ("qwen3.context_length", 3),
         ("qwen3.rope.scaling.type", "yarn"),
         ("tokenizer.ggml.tokens", ["a"]),
     ],

@@ -269,7 +269,10 @@ class Model:
         theta = np.float32(file.get("qwen3.rope.freq_base", float))
         possible = min(sizes) > 0 and H % K == 0 and C % 2 == 0 and 1 < theta < 1e12 and 0 < self.epsilon < 1
         plain = file.values.get("qwen3.rope.scaling.type", "none") == "none"
-        must(possible and plain, f"{file.path} describes a model that cannot be computed here")
+        must(
+            possible and plain and self.context > 3,
+            f"{file.path} describes a model that cannot be computed here",
+        )
 
         def find(name, *shape):
             matrix = tensors.get(name + ".weight")
@@ -332,6 +335,7 @@ class Model:
         the model reads it only when the next one is asked for."""
         while True:
             scores = self.output.times(self.read(tokens, memory)[-1:])[0]  # [V], of each token to come next
+            must(np.isfinite(scores).all(), "the model computes no proper numbers: its weights are damaged")
             tokens = [pick(scores)]
             yield tokens[0], scores
 
@@ -438,8 +442,7 @@ class Session:
         print(f"{len(tokens) - (not begin)} tokens, {len(data)} bytes, in windows of {model.context} tokens")
 
     def fingerprint(self, prompt, count):
-        """A digest of a prompt's tokens and the `count` most likely ones to follow, and by how much
-        each of these led over the next best."""
+        """A digest of a prompt and `count` greedy tokens after it, and each one's lead over the second best."""
         tokens, leads = self.tokenizer.begin + self.tokenizer.encode(prompt), []
         steps = self.model.continuation(tokens, Memory(self.model), lambda scores: int(scores.argmax()))
         for _, (token, scores) in zip(range(count), steps):
@@ -450,7 +453,7 @@ class Session:
         kinds = {"prompt": str, "tokens": int, "sha256": str}
         prompt, count, digest = [self.file.get(f"twofold.selftest.{k}", t, t()) for k, t in kinds.items()]
         must(0 < count < self.model.context, f"{self.file.path} carries no self-test")
-        must(self.fingerprint(prompt, count)[0] == digest, "self-test FAILED: the result is another one")
+        must(self.fingerprint(prompt, count)[0] == digest, "self-test FAILED: not the tokens of its maker")
         print(f"self-test passed: {count} tokens computed, each as it should be")
 
     def info(self):
