@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from twofold.models.config import TransformerConfig
 from twofold.models.language_model import Ask, ContextFull, LanguageModel, MemoryFull
-from twofold.models.torch_model import TorchLanguageModel
+from twofold.models.torch_model import TorchLanguageModel, _groups, _Part
 from twofold.models.transformer import Transformer
 
 V, CONTEXT = 61, 48
@@ -200,3 +200,30 @@ def test_half_precision_scores_are_float32():
     assert scores.dtype == torch.float32
     scores = model.scores(memory, [Ask(first, [6]), Ask(second, [8])])
     assert (scores[0] - without_memory(model.transformer, [1, 2, 3, 4, 5, 6])[-1].float()).abs().max() < 0.2
+
+
+@settings(deadline=None)
+@example(lengths=[(0, 1)] * 10 + [(0, 300)])
+@example(lengths=[(20, 1)] * 10 + [(9_000, 1)])
+@given(lengths=st.lists(st.tuples(st.integers(0, 500), st.integers(1, 300)), min_size=1, max_size=30))
+def test_at_most_half_of_what_attends_together_is_padding(lengths):
+    parts = [_Part(i, start, start + new, list(range(1000))) for i, (start, new) in enumerate(lengths)]
+    groups = _groups(parts, 16, torch.zeros(0))
+    cells = sum(new * (start + new) for start, new in lengths)
+    padded, queries = 0, []
+    for group in groups:
+        if isinstance(group.at, slice):
+            part = next(p for p, at in zip(parts, _starts(lengths), strict=True) if at == group.at.start)
+            padded += (part.stop - part.start) * part.stop
+            queries += range(group.at.start, group.at.stop)
+        else:
+            padded += group.mask.numel()
+            queries += group.at.flatten().tolist()
+    assert set(queries) == set(range(sum(new for _, new in lengths)))
+    assert padded <= 2 * cells + 16 * len(queries)  # whole pages are read
+    if all(new == 1 for _, new in lengths) and max(s for s, _ in lengths) <= 2 * min(s for s, _ in lengths):
+        assert len(groups) == 1
+
+
+def _starts(lengths):
+    return [sum(new for _, new in lengths[:i]) for i in range(len(lengths))]
