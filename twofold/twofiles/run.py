@@ -269,10 +269,7 @@ class Model:
         theta = np.float32(file.get("qwen3.rope.freq_base", float))
         possible = min(sizes) > 0 and H % K == 0 and C % 2 == 0 and 1 < theta < 1e12 and 0 < self.epsilon < 1
         plain = file.values.get("qwen3.rope.scaling.type", "none") == "none"
-        must(
-            possible and plain and self.context > 3,
-            f"{file.path} describes a model that cannot be computed here",
-        )
+        must(possible and plain and self.context > 3, f"{file.path} describes no model that can be computed")
 
         def find(name, *shape):
             matrix = tensors.get(name + ".weight")
