@@ -178,7 +178,8 @@ def _vocabulary_facts(tokens: list[bytes]) -> dict[str, Any]:
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:
-    """What `run.json` tells of the run: the result first, nested names joined by dots."""
+    """What `run.json` tells of the run: the result first, nested names joined by dots; what is
+    long stays in the file."""
     path = folder / "run.json"
     if not path.is_file():
         return {}
@@ -191,4 +192,8 @@ def _training_facts(folder: Path) -> dict[str, Any]:
     for part in ("data", "environment"):
         if isinstance(run.get(part), Mapping):
             facts |= dict(flat(run[part], f"{part}."))
-    return {name: value for name, value in facts.items() if len(value_of(name, value)) <= LONGEST}
+    return {
+        name: value
+        for name, value in facts.items()
+        if len(value_of(name, value)) <= LONGEST and not name.startswith("data.sources.")
+    }
