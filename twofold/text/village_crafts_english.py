@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- a sentence is kept on one line
+
 """How things are done in the village, in English: one task for each of many trades, and recipes."""
 
 from __future__ import annotations

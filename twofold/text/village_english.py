@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- a sentence is kept on one line
+
 """How the village is told in English: sentences for each fact, questions, and page openings.
 
 A name in braces is a form of the villager the sentence is about ("a_trade" is "a baker"); which fact

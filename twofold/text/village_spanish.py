@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- a sentence is kept on one line
+
 """How the village is told in Spanish: the same parts as in `village_english`.
 
 Forms agree in gender: "{o}" is the ending for the villager ("nacid{o}"), "{pet_o}" for the pet,

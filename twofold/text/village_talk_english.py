@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- a sentence is kept on one line
+
 """What villagers say to each other in English, how sums are put, and how an assistant chats."""
 
 from __future__ import annotations
