@@ -1,4 +1,3 @@
-
 """How things are done in the village, in English: one task for each of many trades, and recipes."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-
 """How the village is told in English: sentences for each fact, questions, and page openings.
 
 A name in braces is a form of the villager the sentence is about ("a_trade" is "a baker"); which fact

@@ -1,4 +1,3 @@
-
 """How the village is told in Spanish: the same parts as in `village_english`.
 
 Forms agree in gender: "{o}" is the ending for the villager ("nacid{o}"), "{pet_o}" for the pet,

@@ -1,4 +1,3 @@
-
 """What villagers say to each other in English, how sums are put, and how an assistant chats."""
 
 from __future__ import annotations
