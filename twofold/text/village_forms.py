@@ -50,6 +50,7 @@ def fields_of(template: str) -> list[str]:
 
 
 def compile_sentence(template: str) -> Sentence:
+    """The template with the facts that its words state, each once."""
     facts = (FORM_FACTS.get(field) for field in fields_of(template))
     return Sentence(template, tuple(dict.fromkeys(fact for fact in facts if fact)))
 

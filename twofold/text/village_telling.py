@@ -29,6 +29,7 @@ class Phrases:
 
 @cache
 def phrases(language: str) -> Phrases:
+    """All ways of saying things in a language, each with the facts that it states."""
     words = PHRASES[language]
     pronoun = {a: [with_pronoun(text, language) for text in words.FACTS[a]] for a in ATTRIBUTES}
     tables = (words.FACTS, pronoun, words.CLAUSES, words.CARD)
