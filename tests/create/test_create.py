@@ -140,6 +140,7 @@ def test_text_that_cannot_be_used_is_named(tmp_path, content, error, word):
         make(tmp_path / "out", CreateSettings(**{**TINY.__dict__, "text": (str(tmp_path / "bad.txt"),)}))
     assert "bad.txt" in str(caught.value) or content == b"Too short."
     assert not (tmp_path / "out" / "text").exists()
+    assert make(tmp_path / "out", CreateSettings(**{**TINY.__dict__, "text": (str(sample_text(tmp_path)),)}))
 
 
 @pytest.mark.parametrize(

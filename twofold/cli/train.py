@@ -85,7 +85,7 @@ def train(
     from twofold.training.progress import progress_for
 
     settings = _chosen(
-        minutes=minutes if minutes or steps else 10.0, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
+        minutes=10.0 if minutes is None and steps is None else minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
         row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
         weight_decay=weight_decay, precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds,
         seed=seed,
@@ -169,7 +169,7 @@ def finetune(
     from twofold.training.progress import progress_for
 
     settings = _chosen(
-        minutes=minutes if minutes or steps else 2.0, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
+        minutes=2.0 if minutes is None and steps is None else minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
         row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
         precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds, seed=seed,
     )  # fmt: skip

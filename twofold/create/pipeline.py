@@ -23,7 +23,7 @@ from twofold.create.page import make_report
 from twofold.create.prepare import has, prepare_tokens, pretraining_data
 from twofold.create.questions import first_conversation, measure_questions, village_questions, write_samples
 from twofold.create.settings import CreateSettings
-from twofold.errors import FileError, UsageError
+from twofold.errors import FileError, TwofoldError, UsageError
 from twofold.files import read_json, write_json
 from twofold.models.folder import load_folder
 from twofold.models.transformer import Transformer
@@ -90,7 +90,13 @@ def create(
     claim(work)
     keep_pages()
     village = work.village()
-    corpus = gather(work, village)
+    try:
+        corpus = gather(work, village)
+    except TwofoldError:
+        if not has(work.folder / "text"):  # nothing is made yet: other settings may try again
+            (work.folder / "create.json").unlink(missing_ok=True)
+            (work.folder / "timeline.json").unlink(missing_ok=True)
+        raise
     decided = decide(work)
     tokenizer = tokenize(work, corpus, decided)
     pretrain(work, corpus, tokenizer, decided)

@@ -50,6 +50,7 @@ def pretrain(
     settings: those of TrainSettings that were chosen; the rest follow from the preset and this machine.
     """
     _check_new(run, resume)
+    TrainSettings(**settings)  # refuse what cannot be before any work is done
     corpus = _corpus(run / "data" / "text", text, bad_files)
     shape = _decide(run / "data" / "plan.json", settings, preset)
     settings = {
@@ -114,8 +115,12 @@ def _check_new(run: Path, resume: bool) -> None:
     """Refuse before any work is done, not after."""
     if resume and not run.is_dir():
         raise UsageError(f"There is no run to go on with in {run}.")
-    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        what = "a finished run" if run.is_dir() and finished(run) else "something"
+    if resume or not run.exists():
+        return
+    if run.is_file():
+        raise UsageError(f"{run} is a file. Choose a folder for --output.")
+    if any(path.name != "data" for path in run.iterdir()):  # text read by an earlier try may be used again
+        what = "a finished run" if finished(run) else "something"
         raise UsageError(
             f"{run} already holds {what}. Go on with it by --resume, or choose another --output."
         )
