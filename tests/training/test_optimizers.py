@@ -25,12 +25,13 @@ def test_orthogonalizing_keeps_singular_vectors_and_levels_singular_values(seed,
     assert core.diag().max() < 1.3
 
 
-def test_muon_equals_torchs_up_to_its_bfloat16():
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_muon_equals_torchs_up_to_its_bfloat16(precision):
     torch.manual_seed(0)
     shapes = {"a": (16, 48), "b": (48, 16), "c": (16, 48)}
     ours = {name: torch.randn(shape).requires_grad_() for name, shape in shapes.items()}
     theirs = [p.detach().clone().requires_grad_() for p in ours.values()]
-    muon = Muon(ours, momentum=0.95)
+    muon = Muon(ours, 0.95, precision)
     reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
     for _ in range(6):
         for mine, other in zip(ours.values(), theirs, strict=True):

@@ -126,7 +126,7 @@ class _Loop:
         self.precision = choose_precision(settings.precision, self.device)
         self.peak = matmul_peak(self.precision, self.device.type)
         model.to(self.device).train()
-        self.optimizer = Optimizer(model, settings)
+        self.optimizer = Optimizer(model, settings, self.precision)
         found = load_checkpoint(run, model, self.optimizer, progress.tell)
         self.state = State() if found is None else State(**{key: found[key] for key in asdict(State())})
         if found is not None:

@@ -1,8 +1,8 @@
 """Muon for the trunk's matrices, AdamW for everything else, behind one `step`.
 
 Muon replaces a matrix's gradient (with momentum) by the nearest semi-orthogonal matrix, found with five
-Newton-Schulz iterations; all matrices of one shape go through them in one batch. The iterations run in
-float32 on CPUs, where bfloat16 may be emulated, and in bfloat16 on GPUs.
+Newton-Schulz iterations, in the precision of the run's matrix products; all matrices of one shape go
+through them in one batch.
 Sources: Jordan et al. 2024, "Muon" (kellerjordan.github.io/posts/muon); AdamW, arXiv 1711.05101.
 """
 
@@ -20,10 +20,10 @@ from twofold.training.settings import TrainSettings
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero among those that keep singular values near one
 
 
-def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32, iterations: int = 5) -> Tensor:
     """[N, R, C] -> [N, R, C]: singular vectors kept, singular values moved into about [0.7, 1.2]."""
     a, b, c = _QUINTIC
-    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = matrices.to(precision)
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
@@ -36,8 +36,10 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 class Muon:
     """Nesterov momentum, orthogonalised; the step is scaled by √max(1, rows / columns)."""
 
-    def __init__(self, parameters: dict[str, Tensor], momentum: float) -> None:
-        self.momentum = momentum
+    def __init__(
+        self, parameters: dict[str, Tensor], momentum: float, precision: torch.dtype = torch.float32
+    ) -> None:
+        self.momentum, self.precision = momentum, precision
         self.buffers = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.shapes: dict[torch.Size, list[tuple[str, Tensor]]] = {}
         for name, parameter in parameters.items():
@@ -51,19 +53,23 @@ class Muon:
                 self.buffers[name].lerp_(parameter.grad, 1 - self.momentum)
             updates = torch.stack([p.grad.lerp(self.buffers[name], self.momentum) for name, p in group])
             scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
-            for (_, parameter), update in zip(group, orthogonalize(updates), strict=True):
+            updates = orthogonalize(updates, self.precision)
+            for (_, parameter), update in zip(group, updates, strict=True):
                 if decay:
                     parameter.mul_(1 - rate * decay)
                 parameter.sub_(update, alpha=scale)
 
 
 class Optimizer:
-    """Both of them, for one model. `step(share)` uses each group's full rate times `share`."""
+    """Both of them, for one model. `step(share)` uses each group's full rate times `share`; `precision` is
+    that of the matrix products, float32 or bfloat16."""
 
-    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
+    def __init__(
+        self, model: nn.Module, settings: TrainSettings, precision: torch.dtype = torch.float32
+    ) -> None:
         self.settings = settings
         groups = group_parameters(model.named_parameters())
-        self.muon = Muon(groups["matrices"], settings.momentum)
+        self.muon = Muon(groups["matrices"], settings.momentum, precision)
         rates = {"embeddings": settings.embedding_lr, "norms": settings.norm_lr}
         self.names = {kind: list(groups[kind]) for kind in rates}
         self.adamw = torch.optim.AdamW(
