@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from twofold.training.settings import FINETUNING
+
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Texts = Annotated[tuple[str, ...], Parameter(negative_iterable=())]
 Chats = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative_iterable=())]
@@ -84,8 +86,9 @@ def train(
     from twofold.create.single import pretrain
     from twofold.training.progress import progress_for
 
+    minutes = 10.0 if minutes is None and steps is None else minutes
     settings = _chosen(
-        minutes=10.0 if minutes is None and steps is None else minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
+        minutes=minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
         row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
         weight_decay=weight_decay, precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds,
         seed=seed,
@@ -114,8 +117,8 @@ def finetune(
     batch_rows: int = 16,
     micro_rows: int | None = None,
     row_tokens: int | None = None,
-    matrix_lr: float = 0.006,
-    embedding_lr: float = 0.003,
+    matrix_lr: float = FINETUNING["matrix_lr"],
+    embedding_lr: float = FINETUNING["embedding_lr"],
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     compile: bool = False,
     checkpoint_seconds: float = 60.0,
@@ -168,8 +171,9 @@ def finetune(
     from twofold.create.single import finetune as tune
     from twofold.training.progress import progress_for
 
+    minutes = 2.0 if minutes is None and steps is None else minutes
     settings = _chosen(
-        minutes=2.0 if minutes is None and steps is None else minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
+        minutes=minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
         row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
         precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds, seed=seed,
     )  # fmt: skip

@@ -38,11 +38,10 @@ from twofold.training.machine import best_device, choose_precision, keep_pages
 from twofold.training.presets import PRESETS, plan
 from twofold.training.progress import Progress, duration, progress_for
 from twofold.training.run_folder import finished
-from twofold.training.settings import TrainSettings
+from twofold.training.settings import FINETUNING, TrainSettings
 from twofold.twofiles.export import export
 
 FINETUNE_SHARE = 0.15  # of the minutes
-FINETUNE_RATE = 0.3  # of pretraining's learning rates
 VILLAGE_HELD_OUT = 0.02  # of the village's bytes; the questions measure more than this does
 
 
@@ -226,13 +225,7 @@ def finetune(
     if finished(run) is not None:
         return
     settings = train_settings(work, decided, work.settings.minutes * FINETUNE_SHARE)
-    settings = replace(
-        settings,
-        matrix_lr=settings.matrix_lr * FINETUNE_RATE,
-        embedding_lr=settings.embedding_lr * FINETUNE_RATE,
-        norm_lr=settings.norm_lr * FINETUNE_RATE,
-        warmdown=0.8,
-    )
+    settings = replace(settings, **FINETUNING)
     model, _ = load_folder(work.folder / "base")
     conversations = list(chat_source(work, corpus, village))
     with work.stage("Fine-tuning", f"{len(conversations):,} conversations, learned on the answers alone"):

@@ -29,7 +29,7 @@ from twofold.training.machine import best_device, choose_precision
 from twofold.training.presets import PRESETS, plan
 from twofold.training.progress import Progress
 from twofold.training.run_folder import finished
-from twofold.training.settings import TrainSettings
+from twofold.training.settings import FINETUNING, TrainSettings
 
 LONGEST_ROW = 1024  # tokens, however long a context the model has
 
@@ -89,7 +89,7 @@ def finetune(
     report = ConversationReport()
     conversations = list(read_conversations(chat, on_bad=bad_files, report=report))
     row = min(transformer.config.max_position_embeddings, LONGEST_ROW)
-    chosen = TrainSettings(**{"row_tokens": row, "warmdown": 0.8} | settings)
+    chosen = TrainSettings(**FINETUNING | {"row_tokens": row} | settings)
     if chosen.row_tokens > transformer.config.max_position_embeddings:
         raise UsageError(
             f"Rows of {chosen.row_tokens} tokens do not fit this model: its context holds "

@@ -72,6 +72,11 @@ class TrainSettings:
         return asdict(self)
 
 
+# What fine-tuning does differently. The embedding moves little: at higher rates it is pushed away from every
+# token that the conversations do not use, and the model can no longer say what it knows (docs/log.md).
+FINETUNING = {"matrix_lr": 0.012, "embedding_lr": 0.0005, "norm_lr": 0.0005, "warmdown": 0.8}
+
+
 def rate_share(step: int, steps: int, settings: TrainSettings) -> float:
     """The learning rate at `step` of `steps` as a share of the full one: up, level, down (a trapezoid).
 
