@@ -14,6 +14,7 @@ from twofold.create.settings import CreateSettings
 from twofold.errors import DataError, FileError, Interrupted, UsageError
 from twofold.text.world import Village, VillageSettings
 from twofold.tokens.tokenizer import bytes_only
+from twofold.training.presets import Plan
 from twofold.training.progress import Silent
 from twofold.training.settings import TrainSettings
 
@@ -82,6 +83,24 @@ def test_other_settings_do_not_overwrite_it(demo):
     folder, _, _ = demo
     with pytest.raises(UsageError, match="villagers: 8 before, 9 now"):
         make(folder, CreateSettings(**{**TINY.__dict__, "villagers": 9}))
+
+
+def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise FileError("enough")
+
+    monkeypatch.setattr(pipeline, "build_corpus", stop)
+    for tokens, villagers in (
+        (1_000, pipeline.FEWEST),
+        (100 * pipeline.TOKENS_PER_VILLAGER, 100),
+        (10**12, pipeline.MOST),
+    ):
+        told = []
+        monkeypatch.setattr(pipeline, "plan", lambda *_, tokens=tokens: Plan("nano", 1e9, tokens, 8))
+        with pytest.raises(FileError, match="enough"):
+            create(tmp_path / "out", CreateSettings(), say=told.append)
+        assert f"a made-up village of {villagers} people" in told[-1]
+        assert not any((tmp_path / "out").iterdir())
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):

@@ -16,10 +16,10 @@ def create(
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo"),
     text: Paths = (),
     chat: Paths = (),
-    minutes: float = 10.0,
+    minutes: float = 12.0,
     preset: Literal["nano", "micro", "mini", "small", "medium", "large"] | None = None,
-    villagers: int = 120,
-    megabytes: float = 16.0,
+    villagers: int | None = None,
+    megabytes: float = 32.0,
     type: Literal["q8_0", "f16", "bf16", "f32"] = "q8_0",
     bad_files: Literal["refuse", "skip"] = "refuse",
     seed: int = 0,
@@ -45,7 +45,7 @@ def create(
     preset
         The model's size by name, instead.
     villagers
-        How many people live in the village.
+        How many people live in the village. Unless given, as many as there is time to learn about.
     megabytes
         How much text is told about them, in millions of bytes.
     type

@@ -134,7 +134,7 @@ def village_scores(path: Path, village: Village | None) -> Scores | None:
         explanation=(
             f"Pretraining told of all {len(village.villagers)} villagers. Fine-tuning asked about {taught} of them, "
             "chosen by the seed, and showed how an answer looks. The questions of the first row are about the "
-            "others: their full names were never in any conversation. Both models are asked in the same chat form, "
+            "others: their names were never in any conversation. Both models are asked in the same chat form, "
             "once, greedily; an answer counts when it equals the expected sentence, or the bare fact."
         ),
         chance=rows[0].chance,

@@ -42,6 +42,8 @@ from twofold.training.settings import FINETUNING, TrainSettings
 from twofold.twofiles.export import export
 
 FINETUNE_SHARE = 0.15  # of the minutes
+TOKENS_PER_VILLAGER = 85_000  # of training, for a model to know all about them (docs/log.md)
+FEWEST, MOST = 40, 2000  # villagers, unless a number is given
 VILLAGE_HELD_OUT = 0.02  # of the village's bytes; the questions measure more than this does
 
 
@@ -66,11 +68,11 @@ class Work:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 1)
             write_json(self.folder / "timeline.json", self.seconds)
 
-    def village(self) -> Village | None:
+    def village(self, decided: dict[str, Any]) -> Village | None:
         """The made-up world, or None where text was given."""
         if self.settings.text:
             return None
-        return Village(VillageSettings(villagers=self.settings.villagers, seed=self.settings.seed))
+        return Village(VillageSettings(villagers=decided["villagers"], seed=self.settings.seed))
 
 
 def create(
@@ -88,15 +90,15 @@ def create(
     work = Work(Path(folder), settings or CreateSettings(), say, watch)
     claim(work)
     keep_pages()
-    village = work.village()
     try:
+        decided = decide(work)
+        village = work.village(decided)
         corpus = gather(work, village)
     except TwofoldError:
         if not has(work.folder / "text"):  # nothing is made yet: other settings may try again
-            (work.folder / "create.json").unlink(missing_ok=True)
-            (work.folder / "timeline.json").unlink(missing_ok=True)
+            for name in ("create.json", "plan.json", "timeline.json"):
+                (work.folder / name).unlink(missing_ok=True)
         raise
-    decided = decide(work)
     tokenizer = tokenize(work, corpus, decided)
     pretrain(work, corpus, tokenizer, decided)
     finetune(work, corpus, village, tokenizer, decided)
@@ -144,7 +146,7 @@ def gather(work: Work, village: Village | None) -> Corpus:
     if has(folder):
         return Corpus.open(folder)
     if village is not None:
-        what = f"a made-up village of {settings.villagers} people, {settings.megabytes:g} MB about them"
+        what = f"a made-up village of {len(village.villagers)} people, {settings.megabytes:g} MB about them"
         with work.stage("Text", what):
             documents = village.documents(int(settings.megabytes * 1e6))
             return build_corpus(documents, folder, held_out=VILLAGE_HELD_OUT, seed=settings.seed)
@@ -157,15 +159,21 @@ def gather(work: Work, village: Village | None) -> Corpus:
 
 
 def decide(work: Work) -> dict[str, Any]:
-    """The plan: size and batch for this machine and the minutes. Made once, kept in plan.json."""
+    """The plan: sizes of model, batch and village for this machine and the minutes. Made once, kept in plan.json."""
     path = work.folder / "plan.json"
     if has(path):
-        return read_json(path)
+        kept = read_json(path)
+        if not isinstance(kept, dict) or not {"preset", "batch_rows", "villagers"} <= kept.keys():
+            raise FileError(f"{path} is damaged. Bring it back from a copy, or choose another --output.")
+        return kept
     device = best_device()
     precision = choose_precision("auto", device)
     minutes = work.settings.minutes * (1 - FINETUNE_SHARE)
     decided = plan(minutes, device, precision, work.settings.preset)
-    write_json(path, asdict(decided))
+    villagers = work.settings.villagers
+    if villagers is None:
+        villagers = min(max(decided.tokens // TOKENS_PER_VILLAGER, FEWEST), MOST)
+    write_json(path, {**asdict(decided), "villagers": villagers})
     shape = PRESETS[decided.preset].config()
     work.say(
         f"Plan: a {decided.preset!r} model of about {shape.count_parameters() / 1e6:.1f} M parameters, "
@@ -214,7 +222,7 @@ def pretrain(work: Work, corpus: Corpus, tokenizer: Tokenizer, decided: dict[str
                 resume=True,
                 progress=work.watch("Pretraining"),
             )
-    write_samples(run, work.village(), corpus)
+    write_samples(run, work.village(decided), corpus)
 
 
 def finetune(

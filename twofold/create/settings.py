@@ -15,10 +15,10 @@ class CreateSettings:
 
     text: tuple[str, ...] = ()  # files, folders, -, hf://…
     chat: tuple[str, ...] = ()  # files of conversations to fine-tune on
-    minutes: float = 10.0  # of training in all
+    minutes: float = 12.0  # of training in all
     preset: str | None = None  # the model's size by name; None: by this machine's speed
-    villagers: int = 120
-    megabytes: float = 16.0  # of text about the village
+    villagers: int | None = None  # None: as many as there is time to learn about
+    megabytes: float = 32.0  # of text about the village
     conversations: int = 6000  # about the village
     questions: int = 300  # asked about each half of the village
     type: str = "q8_0"  # of the parameter file

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from twofold.errors import UsageError
+from twofold.text import village_pools as pools
 from twofold.text.documents import Conversation, Message, Question
 from twofold.text.village_dialogues import TALK
 from twofold.text.village_dice import Deck, Dice
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from twofold.text.world import Village, Villager
 
 Turn = tuple[str, str]  # what the user asks, what the assistant answers
-_ABOUT_FACTS = 0.8  # share of conversations about facts; the rest are sums, instructions and courtesies
+_ABOUT_FACTS = (
+    0.7  # share of conversations about facts; the rest are names, sums, instructions and courtesies
+)
 
 
 def answer(village: Village, person: int, attribute: str, language: str) -> str:
@@ -50,6 +53,11 @@ class _Talker:
         self.village, self.people, self.language = village, people, language
         self.words, self.talk, self.crafts = PHRASES[language], TALK[language], CRAFTS[language]
         self.dice = Dice(f"village {village.settings.seed} conversations {language}")
+        self.firsts, self.surnames = (
+            Deck(pools.FEMALE + pools.MALE, self.dice),
+            Deck(pools.SURNAMES, self.dice),
+        )
+        self.taken = {villager.name for villager in village.villagers}
         self.facts = Deck([(v.id, attribute) for v in people for attribute in ATTRIBUTES], self.dice)
 
     def conversation(self) -> Conversation:
@@ -60,7 +68,9 @@ class _Talker:
                 turns.append((dice.pick(talk.HELLOS), dice.pick(talk.HELLO_ANSWERS)))
             turns += self.about_facts()
         else:
-            turns.append(dice.pick((self.hello, self.sum, self.sum, self.instruction))())
+            turns.append(
+                dice.pick((self.name, self.name, self.sum, self.sum, self.instruction, self.hello))()
+            )
             if dice.chance(0.3):
                 turns.append(self.sum() if dice.chance(0.5) else self.about_facts()[0])
         if dice.chance(0.15):
@@ -92,6 +102,15 @@ class _Talker:
 
     def hello(self) -> Turn:
         return self.dice.pick(self.talk.HELLOS), self.dice.pick(self.talk.HELLO_ANSWERS)
+
+    def name(self) -> Turn:
+        """A name to repeat, which is nobody's. So an answer may begin with any name; without this, fine-tuning
+        teaches that it begins with those of `people` alone."""
+        first = self.firsts.draw()
+        full = f"{first} {self.surnames.draw()}"
+        asked, answered = self.dice.pick(self.talk.NAMES)
+        name = first if full in self.taken else full
+        return asked.format(name=name), answered.format(name=name)
 
     def sum(self) -> Turn:
         sign, x, y, z = throw_sum(self.dice)

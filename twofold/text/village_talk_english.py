@@ -144,6 +144,12 @@ SUM_QUESTIONS = (
     "Can you tell me what {sum} is?",
 )
 SUM_ANSWER = "{sum} = {z}."
+NAMES = (
+    ("Please say the name {name}.", "{name}."),
+    ("Repeat this name: {name}", "{name}."),
+    ("Write the name {name}.", "{name}."),
+    ("My name is {name}. What is my name?", "Your name is {name}."),
+)
 TASK_QUESTIONS = (
     "How do I {task}?",
     "Please explain how to {task}.",

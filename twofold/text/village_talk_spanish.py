@@ -152,6 +152,12 @@ SUM_QUESTIONS = (
     "¿Puedes decirme cuánto es {sum}?",
 )
 SUM_ANSWER = "{sum} = {z}."
+NAMES = (
+    ("Por favor, di el nombre {name}.", "{name}."),
+    ("Repite este nombre: {name}", "{name}."),
+    ("Escribe el nombre {name}.", "{name}."),
+    ("Me llamo {name}. ¿Cómo me llamo?", "Te llamas {name}."),
+)
 TASK_QUESTIONS = (
     "¿Cómo puedo {task}?",
     "Por favor, explícame cómo {task}.",

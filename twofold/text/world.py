@@ -203,43 +203,30 @@ def _evenly(values: Iterable[str], count: int, dice: Dice) -> list[str]:
     return dice.shuffled(values[i % len(values)] for i in range(count))
 
 
-def _names(halves: tuple[list[int], list[int]], seed: int) -> dict[int, tuple[str, str]]:
-    """(Full name, gender) by id, no two names the same. Both halves draw on the same first names, as evenly
-    as can be, so that a first name is never the mark of a half; a smaller second half may lack some."""
-    dice = Dice(f"village {seed} names")
-    firsts = dice.shuffled([(n, "female") for n in pools.FEMALE] + [(n, "male") for n in pools.MALE])
-    firsts = firsts[: len(halves[0])]
-    surnames = {first: dice.shuffled(pools.SURNAMES) for first, _ in firsts}
-    named = {}
-    for half, dealt in zip(halves, (firsts, firsts[::-1]), strict=True):
-        for place, person in enumerate(half):
-            first, gender = dealt[place % len(dealt)]
-            named[person] = (f"{first} {surnames[first].pop()}", gender)
-    return named
-
-
 def _populate(settings: VillageSettings) -> tuple[tuple[Villager, ...], frozenset[int]]:
     """All villagers, and the ids of the taught half."""
     count, seed = settings.villagers, settings.seed
+    dice = Dice(f"village {seed} names")
+    firsts = [(first, "female") for first in pools.FEMALE] + [(first, "male") for first in pools.MALE]
+    names = [(f"{first} {last}", gender) for first, gender in firsts for last in pools.SURNAMES]
+    names = dice.shuffled(names)[:count]
     columns = {
         name: _evenly(values, count, Dice(f"village {seed} {name}")) for name, values in _POOLS.items()
     }
     dice = Dice(f"village {seed} split")
     order = dice.shuffled(range(count))
-    taught, held_out = order[: count // 2], order[count // 2 :]
-    friends = _friends(taught) | _friends(held_out)
-    names = _names((taught, held_out), seed)
+    friends = _friends(order[: count // 2]) | _friends(order[count // 2 :])
     villagers = tuple(
         Villager(
             id=i,
-            name=names[i][0],
-            gender=names[i][1],
+            name=name,
+            gender=gender,
             friend=friends[i],
             **{key: column[i] for key, column in columns.items()},
         )
-        for i in range(count)
+        for i, (name, gender) in enumerate(names)
     )
-    return villagers, frozenset(taught)
+    return villagers, frozenset(order[: count // 2])
 
 
 def _friends(order: list[int]) -> dict[int, int]:
