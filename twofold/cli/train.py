@@ -31,7 +31,7 @@ def train(
     embedding_lr: float = 0.01,
     weight_decay: float = 0.0,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    compile: bool = False,
+    compile: Literal["auto", "yes", "no"] = "auto",
     checkpoint_seconds: float = 60.0,
     bad_files: Literal["refuse", "skip"] = "refuse",
     resume: bool = False,
@@ -73,7 +73,8 @@ def train(
     precision
         Of the matrix products; auto takes what this machine measures faster.
     compile
-        Compile the step with torch.compile; needs a C++ compiler.
+        Compile the step with torch.compile, for which a C++ compiler must be there. auto tries it on runs of some
+        minutes, takes what is faster, and remembers.
     checkpoint_seconds
         Time between checkpoints: the most that a killed run loses.
     bad_files
@@ -120,7 +121,7 @@ def finetune(
     matrix_lr: float = FINETUNING["matrix_lr"],
     embedding_lr: float = FINETUNING["embedding_lr"],
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    compile: bool = False,
+    compile: Literal["auto", "yes", "no"] = "auto",
     checkpoint_seconds: float = 60.0,
     bad_files: Literal["refuse", "skip"] = "refuse",
     resume: bool = False,
@@ -158,7 +159,8 @@ def finetune(
     precision
         Of the matrix products; auto takes what this machine measures faster.
     compile
-        Compile the step with torch.compile; needs a C++ compiler.
+        Compile the step with torch.compile, for which a C++ compiler must be there. auto tries it on runs of some
+        minutes, takes what is faster, and remembers.
     checkpoint_seconds
         Time between checkpoints: the most that a killed run loses.
     bad_files

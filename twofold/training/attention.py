@@ -1,13 +1,11 @@
 """Causal attention for training on CPUs: three matrix products, with the probabilities kept.
 
 At the row lengths of small models the whole [T, T] matrix of probabilities is small, and keeping it for
-the backward pass beats torch's fused kernel, whose backward recomputes it (benchmarks/attention.py).
+the backward pass beats torch's fused kernel, whose backward recomputes it (benchmarks/train_throughput.py).
 Memory: 4·B·H·T² bytes a layer, so longer rows go to the fused kernel.
 """
 
 from __future__ import annotations
-
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -36,7 +34,6 @@ class _KeptProbabilities(torch.autograd.Function):
         return d_s @ k, d_s.mT @ q, p.mT @ d_out, None
 
 
-@cache
 def _mask(length: int, groups: int, dtype: torch.dtype) -> Tensor:
     """[G·T, T]: 0 where a query may look, -inf in its future; the same for each head of a group."""
     return torch.full((length, length), float("-inf"), dtype=dtype).triu(1).repeat(groups, 1)

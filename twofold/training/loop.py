@@ -31,6 +31,7 @@ from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.attention import cpu_attention
 from twofold.training.batches import Batches, split_batch
 from twofold.training.checkpoints import load_checkpoint, save_checkpoint
+from twofold.training.compiling import GAIN, WORTH_TRYING, Remembered, cannot_compile, seconds_of
 from twofold.training.evaluate import held_out_bits_per_byte
 from twofold.training.machine import best_device, choose_precision, environment, keep_pages, matmul_peak
 from twofold.training.objectives import Batch, Objective, next_token
@@ -50,6 +51,8 @@ class State:
     tokens: int = 0  # targets learned from
     seconds: float = 0.0  # time spent, over all its stretches
     steps: int = 0  # steps planned
+    compiled: bool | None = None  # whether the step is; None while undecided
+    start_seconds: float = 0.0  # time before the first step
     replanned: int = 0  # how many of _REPLAN are behind
 
 
@@ -132,7 +135,7 @@ class _Loop:
         if found is not None:
             progress.tell(f"going on from step {self.state.step:,}")
         model.attend = cpu_attention if self.device.type == "cpu" else causal_attention
-        self.loss_of = torch.compile(objective) if settings.compile else objective
+        self.objective = self.loss_of = objective
         self.metrics = Metrics(run / "metrics.jsonl", self.state.step)
         self.flops_per_token = model.config.flops_per_token(settings.row_tokens)
         self.began = time.perf_counter() - self.state.seconds
@@ -220,13 +223,62 @@ class _Loop:
             f"{kept[-1] if kept else 'not written yet'}. Try again with half of --matrix-lr and --embedding-lr."
         )
 
+    # Compiled or plain.
+
+    def choose_step(self) -> None:
+        """Set `loss_of`: as it was when the run began, or what pays off here. Raises TrainingError when a
+        compiled step is a must and cannot be had."""
+        state, wish = self.state, self.settings.compile
+        if state.compiled is None:
+            state.compiled = self.pays_to_compile() if wish == "auto" else wish == "yes"
+        self.loss_of = self.objective
+        if state.compiled and not self.compile_step():
+            raise TrainingError(
+                "The step cannot be compiled on this machine, most often because there is no C++ compiler. "
+                "Install one (on Debian and Ubuntu: apt install g++), or begin the run with --compile no."
+            )
+
+    def compile_step(self) -> bool:
+        """Make `loss_of` the compiled objective; False, and the plain one stays, where that cannot be."""
+        self.loss_of = torch.compile(self.objective, dynamic=False)
+        try:
+            self.trial()
+        except Exception as error:
+            if not cannot_compile(error):
+                raise
+            self.loss_of = self.objective
+            self.model.zero_grad(set_to_none=True)
+            return False
+        return True
+
+    def pays_to_compile(self) -> bool:
+        """Whether this run is long enough and the compiled step faster: remembered, or tried now."""
+        settings, tell = self.settings, self.progress.tell
+        rows = min(settings.micro_rows or settings.batch_rows, settings.batch_rows)
+        shape = [asdict(self.model.config), rows, settings.row_tokens, str(self.precision), self.device.type]
+        remembered = Remembered(shape)
+        known, left = remembered.get(), self.seconds_ahead()
+        if known is not None or left < WORTH_TRYING:
+            return bool(known) and left >= WORTH_TRYING / 2
+        plain = seconds_of(self.trial)
+        tell("compiling the step, to see whether that is faster here")
+        if not self.compile_step():
+            tell("there is no C++ compiler here that could make it faster: going on without")
+            return False
+        compiled = seconds_of(self.trial)
+        remembered.put(plain > GAIN * compiled)
+        tell(f"compiled, a step is {plain / compiled:.2f} times as fast")
+        return plain > GAIN * compiled
+
     # The run.
 
     def go(self) -> None:
         """Steps, evaluations and checkpoints until the planned number of steps is done."""
         state, settings = self.state, self.settings
+        self.choose_step()
         if not state.steps:
-            state.steps = settings.steps or self.plan_from_clock()
+            state.start_seconds = self.seconds()
+            state.steps = settings.steps or self.steps_that_fit(seconds_of(self.trial, 2))
         with _stop_signals() as stopped:
             while state.step < state.steps:
                 row = self.step()
@@ -235,8 +287,7 @@ class _Loop:
                     row = {**(row or {"step": state.step, "steps": state.steps}), **looked}
                 if row:
                     self.metrics.add(row)
-                    pace = self.seconds() / state.step
-                    self.progress.update({**row, "seconds_left": (state.steps - state.step) * pace})
+                    self.progress.update({**row, "seconds_left": (state.steps - state.step) * self.pace()})
                 if stopped.is_set():
                     path = self.save()
                     raise Interrupted(
@@ -273,6 +324,7 @@ class _Loop:
         """Score the whole held-out text; the run in a few numbers."""
         state = self.state
         result = {"steps": state.steps, "tokens": state.tokens, "epochs": self.data.batches.epoch(state.step)}
+        result["compiled"] = state.compiled
         if self.data.held_out is not None:
             bits = held_out_bits_per_byte(self.model, self.data.held_out, self.autocast())
             result |= {
@@ -287,16 +339,22 @@ class _Loop:
 
     # The clock.
 
-    def plan_from_clock(self) -> int:
-        """How many steps fit into the minutes, from the time of two trial gradients."""
-        batch = self.data.batches.step(0)
-        seconds = []
-        for _ in range(3):
-            start = time.perf_counter()
-            self.gradients(batch)
-            self.model.zero_grad(set_to_none=True)
-            seconds.append(time.perf_counter() - start)
-        return self.steps_that_fit(min(seconds[1:]))
+    def seconds_ahead(self) -> float:
+        """About how long the run will take, before its first step."""
+        settings = self.settings
+        if settings.minutes:
+            return 60 * settings.minutes - self.seconds()
+        tokens = settings.steps * settings.batch_rows * settings.row_tokens
+        return tokens * self.flops_per_token / (0.3 * self.peak)
+
+    def trial(self) -> None:
+        """The first batch's gradient, for the time it takes."""
+        self.gradients(self.data.batches.step(0))
+        self.model.zero_grad(set_to_none=True)
+
+    def pace(self) -> float:
+        """Seconds a step so far, looks and checkpoints included."""
+        return (self.seconds() - self.state.start_seconds) / self.state.step
 
     def replan(self) -> None:
         """Before the rate falls, set the number of steps anew from the time that steps really take."""
@@ -308,14 +366,15 @@ class _Loop:
             return
         state.replanned += 1
         fewest = math.ceil(state.step / level)  # with fewer, the rate should have begun to fall already
-        state.steps = max(self.steps_that_fit(self.seconds() / state.step), fewest)
+        state.steps = max(self.steps_that_fit(self.pace()), fewest)
 
     def steps_that_fit(self, seconds_a_step: float) -> int:
-        """Steps for the run's minutes, with time set aside for the last evaluation."""
+        """Steps for the run's minutes, less the time before the first and that for the last evaluation."""
         tokens = self.data.held_out.tokens if self.data.held_out is not None else 0
         batch = self.settings.batch_rows * self.settings.row_tokens
         last_look = seconds_a_step * 0.4 * tokens / batch  # a forward pass is about a third of a step
-        return max(int((60 * self.settings.minutes - last_look) / seconds_a_step), 1)
+        seconds = 60 * self.settings.minutes - self.state.start_seconds - last_look
+        return max(int(seconds / seconds_a_step), 1)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from twofold.training.machine import matmul_peak
 
 TOKENS_PER_PARAMETER = 5
 EFFICIENCY = 0.5  # share of the matmul peak that training reaches at these sizes
-STEPS = 1000  # a run wants at least so many
+STEPS = 3000  # a run wants at least so many: small batches learn more from the same tokens (docs/log.md)
+TOKENS_PER_WIDTH = 32  # in a step, for each channel: with fewer, Muon's own work would weigh too much
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def plan(minutes: float, device: torch.device, precision: torch.dtype, preset: s
             if tokens(name) >= TOKENS_PER_PARAMETER * PRESETS[name].config().matmul_parameters()
         ]
         preset = fitting[-1] if fitting else next(iter(PRESETS))
-    rows = tokens(preset) // STEPS // PRESETS[preset].row_tokens
+    shape = PRESETS[preset]
+    rows = max(tokens(preset) // STEPS, TOKENS_PER_WIDTH * shape.width) // shape.row_tokens
     rows = 1 << max(rows, 1).bit_length() - 1  # a power of two
     return Plan(preset, flops, tokens(preset), min(max(rows, 8), 64))

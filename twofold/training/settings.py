@@ -35,7 +35,9 @@ class TrainSettings:
     warmdown: float = 0.6  # share of the run, at its end, over which the rate falls
     final_lr: float = 0.05  # the last rate, as a share of the full one
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: what this machine measures faster
-    compile: bool = False  # torch.compile the step; takes a compiler and up to minutes to start
+    compile: Literal["auto", "yes", "no"] = (
+        "auto"  # torch.compile the step; auto: where it is tried and faster
+    )
     seed: int = 0
     evaluations: int = 10  # looks at held-out text during the run, besides the full one at its end
     evaluation_tokens: int = 32_768  # held-out tokens for each of those looks
