@@ -143,7 +143,7 @@ def finetune(
     output
         The run folder to make.
     minutes
-        How long to train; 2 unless --steps is given.
+        How long to train, instead of three times over the conversations.
     steps
         How many optimizer steps, instead.
     batch_rows
@@ -173,7 +173,6 @@ def finetune(
     from twofold.create.single import finetune as tune
     from twofold.training.progress import progress_for
 
-    minutes = 2.0 if minutes is None and steps is None else minutes
     settings = _chosen(
         minutes=minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
         row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,

@@ -17,7 +17,7 @@ from twofold.tokens.chat import encode_chat
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.batches import RowBatches
 from twofold.training.loop import Data
-from twofold.training.settings import TrainSettings
+from twofold.training.settings import FINETUNING_EPOCHS, TrainSettings
 
 _REQUESTS = ("Go on: {}", "Continue this text: {}", "{}", "What comes next? {}")
 _SENTENCE = re.compile(r"(?<=[.!?。…])[\"'”’»)]*\s+")
@@ -40,6 +40,11 @@ def continuations(documents: Iterable[str], count: int) -> Iterator[Conversation
                     made += 1
                     if made == count:
                         return
+
+
+def steps_of_epochs(data: Data) -> int:
+    """Optimizer steps for the usual number of epochs of fine-tuning."""
+    return max(round(FINETUNING_EPOCHS / data.batches.epoch(1)), 1)
 
 
 def chat_data(

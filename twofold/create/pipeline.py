@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from twofold.create.conversations import chat_data, continuations
+from twofold.create.conversations import chat_data, continuations, steps_of_epochs
 from twofold.create.page import make_report
 from twofold.create.prepare import has, prepare_tokens, pretraining_data
 from twofold.create.questions import first_conversation, measure_questions, village_questions, write_samples
@@ -41,7 +41,7 @@ from twofold.training.run_folder import finished
 from twofold.training.settings import FINETUNING, TrainSettings
 from twofold.twofiles.export import export
 
-FINETUNE_SHARE = 0.15  # of the minutes
+FINETUNE_SHARE = 0.1  # of the minutes, at the most
 TOKENS_PER_VILLAGER = 85_000  # of training, for a model to know all about them (docs/log.md)
 FEWEST, MOST = 40, 2000  # villagers, unless a number is given
 VILLAGE_HELD_OUT = 0.02  # of the village's bytes; the questions measure more than this does
@@ -238,6 +238,9 @@ def finetune(
     conversations = list(chat_source(work, corpus, village))
     with work.stage("Fine-tuning", f"{len(conversations):,} conversations, learned on the answers alone"):
         data = chat_data(conversations, tokenizer, settings)
+        steps, done = steps_of_epochs(data), finished(work.folder / "base")["result"]
+        if steps * done["seconds"] / done["steps"] < 60 * settings.minutes:
+            settings = replace(settings, minutes=None, steps=steps)
         train(
             run,
             model,
