@@ -141,6 +141,16 @@ def test_every_cut_is_a_problem(smallest, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "alignment", [0, 24, True, 32.0, "32", np.array([32], "<u4"), np.array([8, 32], "<u4")]
+)
+def test_an_alignment_that_is_none_is_a_problem(alignment, tmp_path):
+    path = tmp_path / "x.gguf"
+    write_gguf(path, {"general.alignment": alignment}, [("t", TensorType.F32, bytes(4), (1, 1))])
+    with pytest.raises(run.Problem, match="alignment"):
+        run.File(path)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("general.architecture", "llama"),
@@ -159,6 +169,8 @@ def test_every_cut_is_a_problem(smallest, tmp_path):
         ("qwen3.context_length", None),
         ("qwen3.context_length", 3),
         ("qwen3.rope.scaling.type", "yarn"),
+        ("qwen3.rope.scaling.type", np.zeros(2)),
+        ("qwen3.attention.head_count_kv", True),
         ("tokenizer.ggml.tokens", ["a"]),
     ],
 )

@@ -73,7 +73,7 @@ class File:
             must(1 <= dimensions <= 4, f"tensor {name!r} has {dimensions} dimensions")
             shape = tuple(self.number("Q") for _ in range(dimensions))[::-1]  # stored with the fastest first
             entries.append((name, shape, self.number("I"), self.number("Q")))
-        step = self.values.get("general.alignment", 32)
+        step = self.get("general.alignment", int, 32)
         must(step in [1 << n for n in range(3, 21)], f"its alignment is {step}")
         data = -(-self.at // step) * step
         for name, shape, kind, offset in entries:
@@ -111,7 +111,7 @@ class File:
     def get(self, key, kind, default=None):
         """The value of a key if it is of that Python type. Without a default, the key must be there."""
         value = self.values.get(key, default)
-        must(isinstance(value, kind), f"{self.path}: its value {key!r} is missing, or is no {kind.__name__}")
+        must(type(value) is kind, f"{self.path}: its value {key!r} is missing, or is no {kind.__name__}")
         return value
 
 
@@ -268,7 +268,7 @@ class Model:
         self.epsilon = np.float32(file.get("qwen3.attention.layer_norm_rms_epsilon", float))
         theta = np.float32(file.get("qwen3.rope.freq_base", float))
         possible = min(sizes) > 0 and H % K == 0 and C % 2 == 0 and 1 < theta < 1e12 and 0 < self.epsilon < 1
-        plain = file.values.get("qwen3.rope.scaling.type", "none") == "none"
+        plain = file.get("qwen3.rope.scaling.type", str, "none") == "none"
         must(possible and plain and self.context > 3, f"{file.path} describes no model that can be computed")
 
         def find(name, *shape):
