@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -328,6 +329,32 @@ def test_a_reader_that_goes_away_is_no_fault(two):
     )  # fmt: skip
     assert b"Traceback" not in done.stderr
     assert b"Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["chat", "generate -", "score -", "info", ""])
+def test_closed_standard_streams_are_no_fault(command, closed, two):
+    line = f"exec {shlex.join(COMMAND)} {command} {closed}"
+    done = subprocess.run(["bash", "-c", line], cwd=two(), input=b"Hi.", capture_output=True, timeout=60)
+    assert done.returncode == (command == "score -" and "<&-" in closed)  # nothing to score
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", ["generate The --max-tokens 3", "info", "selftest", "score run.py", "chat"]
+)
+def test_a_full_disk_under_the_output_is_told(arguments, two):
+    line = f"exec {shlex.join(COMMAND)} {arguments} > /dev/full"
+    done = subprocess.run(["bash", "-c", line], cwd=two(), input=b"Hi.\n", capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == b"run.py: cannot go on: No space left on device.\n"
+
+
+def test_a_temperature_next_to_0_warns_of_nothing(two):
+    done = start(two(), "generate", "The", "--max-tokens", "3", "--temperature", "1e-320")
+    assert done.returncode == 0
+    assert done.err == "[stopped after 3 tokens]\n"
 
 
 def test_in_a_terminal_it_talks_stops_and_ends(two):

@@ -261,8 +261,7 @@ class Model:
         must(family == "qwen3", f"{file.path} holds a model of the family {family}; qwen3 can be used")
         keys = "embedding_length feed_forward_length attention.head_count attention.head_count_kv"
         keys += " attention.key_length context_length block_count"
-        sizes = [file.get("qwen3." + key, int) for key in keys.split()]
-        D, F, H, K, C, self.context, count = sizes
+        D, F, H, K, C, self.context, count = sizes = [file.get("qwen3." + key, int) for key in keys.split()]
         V, tensors = len(file.get("tokenizer.ggml.tokens", list)), file.tensors
         self.heads, self.kv_heads, self.head_width = H, K, C
         self.epsilon = np.float32(file.get("qwen3.attention.layer_norm_rms_epsilon", float))
@@ -413,8 +412,7 @@ class Session:
                 unread = rest + message("", "")[-2:]  # <|im_end|> and the end of the line
 
     def score(self):
-        """The log-probability of a text. What is longer than the model's context is read in windows that
-        overlap by half, so that all but the first tokens are predicted from half a context or more."""
+        """The log-probability of a text: of a long one, in windows that overlap by half a context."""
         model, name, begin = self.model, self.options.text, self.tokenizer.begin
         try:
             with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
@@ -481,20 +479,22 @@ def main():
     parser.add_argument("--selftest", action="store_true", help="the same as the command selftest")
     options = parser.parse_intermixed_args()
     command = "selftest" if options.selftest else options.command or ("chat" if sys.stdin.isatty() else None)
-    if command is None:
-        return parser.print_help()
     positive = (options.temperature, options.top_k, options.max_tokens, options.min_p, options.seed or 0)
     good = all(0 <= number < math.inf for number in positive) and 0 < options.top_p <= 1 >= options.min_p
     must(good, "the numbers given cannot be negative, nor top-p and min-p above 1")
-    return getattr(Session(options), command)()
+    return getattr(Session(options), command)() if command else parser.print_help()
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(errors="replace")  # what cannot be read, or shown, becomes "?" or its like
+    np.seterr(all="ignore")  # what is no number any more is told in words
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # a closed one leads nowhere
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, mode))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="replace")  # what cannot be read, or shown, becomes "?"
     try:
-        sys.exit(main())
+        sys.exit(main() or sys.stdout.flush())
     except Problem as problem:
         sys.exit(f"run.py: {problem}.")
     except (KeyboardInterrupt, BrokenPipeError):  # the person, or who reads our output, has had enough
         os._exit(130)
+    except OSError as error:  # such as a full disk under our output
+        os._exit(print(f"run.py: cannot go on: {error.strerror}.", file=sys.stderr) or 1)
