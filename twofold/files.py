@@ -65,6 +65,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with explained(path, "write"):
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a rename would take its place
+            raise FileError(f"Cannot write {path}: it is a device or a pipe, and a file was expected.")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -23,3 +24,12 @@ def test_the_page_can_go_elsewhere(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileError, match="is not a run folder"):
         report(tmp_path)
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path):
+    (tmp_path / "settings.json").write_text("{}")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="a device or a pipe"):
+        report(tmp_path, output=tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
