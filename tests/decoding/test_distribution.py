@@ -137,3 +137,10 @@ def test_numpy_scores_are_taken():
 def test_impossible_settings_are_named(bad):
     with pytest.raises(UsageError, match=next(iter(bad))):
         Sampling(**bad)
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-45, 1e-38, 1e-20])
+def test_a_temperature_next_to_0_takes_the_best(temperature):
+    raw = scores(3, spread=30)
+    chosen = d.choose(raw, [Sampling(temperature=temperature, top_p=0.9)] * 3, [0.0, 0.5, 1 - 1e-12])
+    assert torch.equal(chosen, raw.argmax(-1))

@@ -30,7 +30,8 @@ def scale(scores_BV: Tensor, temperature: Sequence[float]) -> Tensor:
     """Scores divided by each row's temperature; 0 counts as 1 (the best token stays the best)."""
     if all(t in (0, 1) for t in temperature):
         return scores_BV
-    divisor = torch.tensor([t or 1.0 for t in temperature], dtype=scores_BV.dtype)
+    # below 1e-30 a quotient could be infinite, and the divisor 0
+    divisor = torch.tensor([max(t or 1.0, 1e-30) for t in temperature], dtype=scores_BV.dtype)
     return scores_BV / divisor.to(scores_BV.device, non_blocking=True)[:, None]
 
 
