@@ -1,6 +1,7 @@
 """tokenizer.json: written so that others open it with equal ids, read with every claim checked."""
 
 import json
+import os
 
 import pytest
 from hypothesis import example, given, settings
@@ -190,3 +191,9 @@ def test_random_damage_is_refused_or_harmless(tokenizer, tmp_path_factory, data)
     except FileError:
         return
     assert loaded.decode(loaded.encode("ab水 1")) == "ab水 1"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="is not a file"):
+        Tokenizer.load(tmp_path / "pipe")

@@ -27,6 +27,8 @@ def find(path: str | os.PathLike) -> Path:
         if not (path / FILE).is_file():
             raise FileError(f"{path} holds no tokenizer: there is no {FILE} in it.")
         return path / FILE
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path} is not a file; a {FILE}, or a folder that holds one, was expected.")
     return path
 
 
