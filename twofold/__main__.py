@@ -99,7 +99,8 @@ def _prepare_streams() -> None:
 
 
 def _fault_of_the_machine(error: Exception) -> TwofoldError | None:
-    """The message for a full disk under standard output, or for too little memory; None for anything else."""
+    """The message for a full disk under standard output, for a path that the system refuses, or for too little
+    memory; None for anything else."""
     import errno
 
     from twofold.errors import TwofoldError
@@ -109,6 +110,8 @@ def _fault_of_the_machine(error: Exception) -> TwofoldError | None:
         if error.filename is None:
             _forget_stdout()
         return explain(error, error.filename or "standard output", "write")
+    if isinstance(error, OSError) and error.filename is not None:
+        return explain(error, error.filename, "use")
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's words
         return TwofoldError(
             "This computer has not enough free memory for that. Close other programs, or choose a smaller "

@@ -274,3 +274,11 @@ def test_an_unknown_shell_is_asked_for(monkeypatch, capsys):
     monkeypatch.setenv("SHELL", "/bin/nosuchshell")
     assert face.main(["completion"]) == 2
     assert "twofold completion bash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", ["inspect {}", "export {} -o x", "report {}", "text show {}", "train a.txt -o {}"]
+)
+def test_a_path_that_the_system_refuses_is_a_message(arguments, capsys):
+    assert face.main(arguments.format("x" * 5000).split()) == 3
+    assert "File name too long" in capsys.readouterr().err

@@ -266,3 +266,11 @@ def test_the_command_says_what_it_made_and_how_to_go_on(folders, tmp_path, capsy
     assert f"{tmp_path / 'two' / 'run.py'} generate" in out
     assert metadata(tmp_path / "two")["general.name"] == "pond"
     assert json.loads((folders / "base/config.json").read_text())["vocab_size"]
+
+
+def test_an_output_that_leads_nowhere_is_told(folders, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for place in ("file/x", "loop/x"):
+        with pytest.raises(FileError, match="Cannot write"):
+            export(folders / "tied", tmp_path / place)

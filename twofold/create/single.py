@@ -122,7 +122,7 @@ def _check_new(run: Path, resume: bool) -> None:
         raise UsageError(f"There is no run to go on with in {run}.")
     if resume or not run.exists():
         return
-    if run.is_file():
+    if not run.is_dir():
         raise UsageError(f"{run} is a file. Choose a folder for --output.")
     if any(path.name != "data" for path in run.iterdir()):  # text read by an earlier try may be used again
         what = "a finished run" if finished(run) else "something"

@@ -10,7 +10,9 @@ Source of the names: llama.cpp, `convert_hf_to_gguf.py` and `gguf-py/gguf/consta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,7 +84,7 @@ def export(
         raise UsageError(f"There is no type {type!r}; {', '.join(get_args(Type))} can be written.")
     contents = model if isinstance(model, Contents) else load_contents(model)
     check_folder(folder)
-    name = name or folder.resolve().name
+    name = name or os.path.basename(os.path.realpath(folder))
     metadata = metadata_of(contents, type=type, name=name)
     path = folder / "model.gguf"
     unchecked = folder / "model.gguf.unchecked.partial"
@@ -103,7 +105,8 @@ def export(
         tensors = read_gguf(unchecked).tensors.values()
         write_gguf(path, metadata | selftest, [(t.name, TensorType(t.type), t.raw, t.shape) for t in tensors])
     finally:
-        unchecked.unlink(missing_ok=True)
+        with suppress(OSError):
+            unchecked.unlink()
     return Exported(
         folder=folder,
         parameters=sum(weight.size for weight in _matrices(contents).values()),
