@@ -156,6 +156,8 @@ def test_a_missing_file_is_named(folder, name):
         ({"vocab_size": 100}, r"the tokenizer does not fit the model: it has 320 tokens and the model 100"),
         ({"vocab_size": 320 + 1024}, "320 tokens and the model 1,344"),
         ({"max_position_embeddings": -5}, "max_position_embeddings"),
+        ({"hidden_size": 10**400}, "hidden_size must be from 1"),
+        ({"rope_theta": 10**400}, "rope_theta should be of type float"),
         ({"eos_token_id": "x"}, None),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from twofold.errors import FileError
 from twofold.models.from_gguf import gguf_name, hf_name, open_gguf
 from twofold.models.gguf import write_gguf
+from twofold.models.load import load_model
 from twofold.models.quantize import TensorType
 from twofold.tokens.tokenizer import bytes_only
 from twofold.twofiles.export import tokenizer_metadata
@@ -74,7 +75,9 @@ def test_an_output_matrix_of_its_own_is_kept(tmp_path):
         ("qwen3.block_count", None, "qwen3.block_count"),
         ("qwen3.block_count", "many", "qwen3.block_count"),
         ("qwen3.attention.value_length", 16, "differ in width"),
+        ("qwen3.attention.value_length", [32, 32], "differ in width"),
         ("qwen3.rope.scaling.type", "yarn", "rotary"),
+        ("qwen3.rope.scaling.type", [0, 0], "rotary"),
         ("tokenizer.ggml.model", "llama", "not supported"),
         ("tokenizer.ggml.pre", "gpt-2", "not supported"),
         ("tokenizer.ggml.tokens", ["a"], "do not fit"),
@@ -99,3 +102,12 @@ def test_tensors_of_another_model_or_type_are_named(tmp_path):
     packed = ("output.weight", 12, bytes(320 * 144), (320, 256))
     with pytest.raises(FileError, match="Q4_K"):
         open_gguf(written(tmp_path / "b.gguf", whole(), [packed]))
+
+
+@pytest.mark.parametrize("value", [2**31, 2**58, 2**63])
+@pytest.mark.parametrize(
+    "key", ["embedding_length", "feed_forward_length", "attention.head_count", "block_count"]
+)
+def test_sizes_that_the_file_does_not_hold_are_not_made(key, value, tmp_path):
+    with pytest.raises(FileError, match=r"describes|must be from 1"):
+        load_model(written(tmp_path / "m.gguf", whole() | {f"qwen3.{key}": value}))

@@ -12,6 +12,8 @@ from typing import Any
 
 from twofold.errors import FileError, UsageError
 
+LARGEST = 1 << 60  # of a size; what is larger no file holds, and no tensor either
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -33,8 +35,10 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         """Raise UsageError, naming the setting, for sizes that make no model."""
         for name, value in asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise UsageError(f"The model's {name} must be at least 1, and is {value}.")
+            if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= LARGEST:
+                raise UsageError(
+                    f"The model's {name} must be from 1 to {LARGEST:,}, and is {str(value)[:40]}."
+                )
         if self.model_type != "qwen3":
             raise UsageError(f"Models of type {self.model_type!r} are not supported yet; qwen3 is.")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -107,10 +111,12 @@ class TransformerConfig:
                     raise FileError(f"{source} has no {name!r}.")
                 continue
             value = found[name]
-            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            if kind is float and type(value) is int and abs(value) <= LARGEST:
                 value = float(value)
             if type(value) is not kind:
-                raise FileError(f"{source}: {name} should be of type {kind.__name__}, and is {value!r}.")
+                raise FileError(
+                    f"{source}: {name} should be of type {kind.__name__}, and is {str(value)[:40]!r}."
+                )
             arguments[name] = value
         try:
             return cls(**arguments)

@@ -99,16 +99,18 @@ def read_config(file: GGUF) -> dict[str, Any]:
     architecture = _value(file, "general.architecture", str)
     if architecture != "qwen3":
         raise FileError(f"{file.path} holds a model of the family {architecture!r}; qwen3 opens so far.")
-    if file.metadata.get("qwen3.rope.scaling.type", "none") != "none":
+    scaling = file.metadata.get("qwen3.rope.scaling.type", "none")
+    if not isinstance(scaling, str) or scaling != "none":
         raise FileError(f"{file.path}: scaled rotary positions are not supported yet.")
     config: dict[str, Any] = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
     for ours, theirs in CONFIG_KEYS.items():
         kind = float if ours in ("rope_theta", "rms_norm_eps") else int
         config[ours] = _value(file, f"qwen3.{theirs}", kind)
     # a float32 in the file: 9.999999974752427e-07 was meant to be 1e-06
-    config["rms_norm_eps"] = float(str(np.float32(config["rms_norm_eps"])))
+    with np.errstate(over="ignore"):
+        config["rms_norm_eps"] = float(str(np.float32(config["rms_norm_eps"])))
     value_width = file.metadata.get("qwen3.attention.value_length", config["head_dim"])
-    if value_width != config["head_dim"]:
+    if type(value_width) is not int or value_width != config["head_dim"]:
         raise FileError(f"{file.path}: heads whose values differ in width from their keys are not supported.")
     config["vocab_size"] = len(_value(file, "tokenizer.ggml.tokens", list))
     config["tie_word_embeddings"] = "output.weight" not in file.tensors

@@ -66,6 +66,11 @@ def _load_gguf(
     contents = open_gguf(path)
     config = TransformerConfig.from_hf(contents.config, str(path))
     check_vocabulary(contents.tokenizer.vocab_size, config.vocab_size, str(path))
+    held = sum(weight.size for weight in contents.weights.values())
+    if config.count_parameters() > held:  # before anything of the claimed size is made
+        raise FileError(
+            f"{path} describes {config.count_parameters():,} parameters, and holds {held:,}. It is damaged."
+        )
     model = empty_transformer(config, {n: tuple(w.shape) for n, w in contents.weights.items()}, str(path))
     # copies, so that the file may be replaced while the model is in use
     weights = {
