@@ -297,3 +297,12 @@ def test_what_is_not_there_is_told(tmp_path, monkeypatch):
         load_model(tmp_path / "weights.bin")
     with pytest.raises(FileError, match="Cannot read"):
         load_model("x" * 5000)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.k_proj.weight"][0, 0] = value
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(FileError, match=r"k_proj\.weight holds NaN or infinity"):
+        load_folder(folder)

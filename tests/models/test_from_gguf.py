@@ -111,3 +111,13 @@ def test_tensors_of_another_model_or_type_are_named(tmp_path):
 def test_sizes_that_the_file_does_not_hold_are_not_made(key, value, tmp_path):
     with pytest.raises(FileError, match=r"describes|must be from 1"):
         load_model(written(tmp_path / "m.gguf", whole() | {f"qwen3.{key}": value}))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    output = np.zeros((320, 32), np.float32)
+    output[5, 5] = np.nan
+    path = written(
+        tmp_path / "m.gguf", whole(), [("output.weight", TensorType.F32, output.tobytes(), (320, 32))]
+    )
+    with pytest.raises(FileError, match=r"lm_head\.weight holds NaN or infinity"):
+        load_model(path)

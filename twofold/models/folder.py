@@ -159,8 +159,19 @@ def load_weights(
             f"{folder}: config.json says that embedding and output are one matrix "
             f"(tie_word_embeddings), and the weights hold two different ones."
         )
+    check_finite(weights, str(folder))
     model.load_state_dict(weights, assign=True)
     return model.eval()
+
+
+def check_finite(weights: dict[str, torch.Tensor], where: str) -> None:
+    """Raise FileError for weights that are no numbers: attention can pass over them, and nobody would see."""
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise FileError(
+                f"{where}: {name} holds NaN or infinity. The file is damaged, or its training diverged; take an "
+                f"earlier copy."
+            )
 
 
 def empty_transformer(

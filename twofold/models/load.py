@@ -11,7 +11,14 @@ import torch
 from twofold.errors import FileError
 from twofold.files import explained
 from twofold.models.config import TransformerConfig
-from twofold.models.folder import ModelInfo, check_vocabulary, empty_transformer, load_folder, load_info
+from twofold.models.folder import (
+    ModelInfo,
+    check_finite,
+    check_vocabulary,
+    empty_transformer,
+    load_folder,
+    load_info,
+)
 from twofold.models.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -77,6 +84,7 @@ def _load_gguf(
         name: torch.from_numpy(weight.copy()).to(device=device, dtype=dtype or torch.float32)
         for name, weight in contents.weights.items()
     }
+    check_finite(weights, str(path))
     model.load_state_dict(weights, assign=True)
     return model.eval(), contents.tokenizer, ModelInfo(path, contents.stop_ids, contents.chat)
 

@@ -143,7 +143,8 @@ def _decode_bf16(rows: np.ndarray) -> np.ndarray:
 def _decode_q8_0(rows: np.ndarray) -> np.ndarray:
     blocks = rows.reshape(-1, 34)
     scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
-    return (blocks[:, 2:].view(np.int8) * scale).reshape(len(rows), -1)
+    with np.errstate(invalid="ignore"):  # a damaged scale, infinite, times 0
+        return (blocks[:, 2:].view(np.int8) * scale).reshape(len(rows), -1)
 
 
 _ENCODE = {
