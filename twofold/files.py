@@ -121,6 +121,18 @@ def read_json(path: str | os.PathLike) -> Any:
         raise FileError(f"{path} is not valid JSON ({error}). It may be cut short or damaged.") from error
 
 
+@contextmanager
+def as_written(path: str | os.PathLike) -> Iterator[None]:
+    """Around the use of what a JSON file of ours holds: another shape than was written is a FileError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{path} is damaged: it is JSON, and does not hold what was written there ({error}). "
+            "Remove it, and run the same command again."
+        ) from error
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces."""
     with explained(path, "read"), open(path, "rb") as file:

@@ -1,6 +1,7 @@
 """`create` from end to end on a tiny village and a tiny text: whole, resumable, and clear about what is amiss."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,19 @@ def test_other_settings_do_not_overwrite_it(demo):
     folder, _, _ = demo
     with pytest.raises(UsageError, match="villagers: 8 before, 9 now"):
         make(folder, CreateSettings(**{**TINY.__dict__, "villagers": 9}))
+
+
+@pytest.mark.parametrize("content", ["5", "null", "[]", '{"a": [1]}', '[{"role": 5}]'])
+@pytest.mark.parametrize("name", ["timeline.json", "scores.json", "base/samples.json"])
+def test_a_file_of_another_shape_is_named_and_can_be_made_again(demo, tmp_path, name, content):
+    folder = tmp_path / "copy"
+    shutil.copytree(demo[0], folder)
+    (folder / name).write_text(content)
+    if (name, content) != ("base/samples.json", "[]"):  # no samples are none
+        with pytest.raises(FileError, match=rf"{name} is damaged.*Remove it"):
+            make(folder)
+    (folder / name).unlink()
+    make(folder)
 
 
 def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monkeypatch):

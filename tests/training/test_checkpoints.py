@@ -141,3 +141,12 @@ def test_a_resume_whose_only_checkpoint_is_damaged_keeps_everything(run_training
     with pytest.raises(FileError, match="damaged"):
         run_training(tmp_path / "run", resume=True)
     assert list_checkpoints(tmp_path / "run") == [path]
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5"])
+def test_settings_of_another_shape_are_named(run_training, tmp_path, content):
+    run_training(tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    (tmp_path / "run" / "settings.json").write_text(content)
+    with pytest.raises(FileError, match=r"settings\.json is damaged"):
+        run_training(tmp_path / "run", resume=True)

@@ -76,11 +76,12 @@ def create(
 def show_end(folder: Path, page: Path) -> None:
     """The last lines: a first conversation, where things are, how to go on."""
     from twofold.cli.show import printable, strong
-    from twofold.files import read_json
+    from twofold.files import as_written, read_json
 
     print(f"\n{strong('A first conversation')}")
-    for message in read_json(folder / "talk.json"):
-        print(f"  {message['role']:>9}: {printable(message['content'])}")
+    with as_written(folder / "talk.json"):
+        for message in read_json(folder / "talk.json"):
+            print(f"  {message['role']:>9}: {printable(message['content'])}")
     print(f"\n{strong('The report')}      {page.resolve().as_uri()}")
     print(f"{strong('The two files')}   {folder / 'two-files'}/model.gguf and run.py")
     print(f"\n{strong('Go on')}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from twofold.create.questions import GROUPS, LANGUAGES, MODELS
 from twofold.create.settings import CreateSettings
-from twofold.files import read_json
+from twofold.files import as_written, read_json
 from twofold.report import (
     Answer,
     Compression,
@@ -42,8 +42,11 @@ def make_report(folder: Path, settings: CreateSettings, village: Village | None)
     base = load_run_record(folder / "base")
     assistant = load_run_record(folder / "assistant")
     corpus = Corpus.open(folder / "text")
-    timeline = read_json(folder / "timeline.json")
-    scores = village_scores(folder / "scores.json", village)
+    timeline = read_json(folder / "timeline.json") if (folder / "timeline.json").is_file() else {}
+    with as_written(folder / "scores.json"):
+        scores = village_scores(folder / "scores.json", village)
+    with as_written(folder / "base" / "samples.json"):
+        shown = samples(folder)
     report = Report(
         title="A village, learned"
         if village
@@ -53,7 +56,7 @@ def make_report(folder: Path, settings: CreateSettings, village: Village | None)
         figures=figures(base, scores),
         runs=(base, assistant),
         scores=scores,
-        samples=samples(folder),
+        samples=shown,
         compression=compression(folder, base, corpus),
         timeline=tuple(Stage(name, seconds) for name, seconds in timeline.items()),
         files=files(folder),
@@ -70,6 +73,7 @@ def summary(
     """What was made of what, in how long, on what."""
     text = size(corpus.card["train"]["bytes"])
     environment = base.environment
+    learned = short(base.result.get("tokens", 0))
     origin = (
         f"{text} of text about a made-up village of {len(village.villagers)} people, in "
         f"{' and '.join(LANGUAGES[name] for name in village.settings.languages)}"
@@ -78,7 +82,7 @@ def summary(
     )
     return (
         f"From {origin}, a tokenizer of {whole(base.model['vocab_size'])} tokens and a language model of "
-        f"{short(sum(base.parameters.values()))} parameters, pretrained on {short(base.result['tokens'])} tokens, "
+        f"{short(sum(base.parameters.values()))} parameters, pretrained on {learned} tokens, "
         f"fine-tuned into an assistant, and taken away as two files. All of it took {duration(seconds)} on "
         f"{environment.get('cores')} cores of {environment.get('processor')}, with no network."
     )
@@ -99,7 +103,7 @@ def figures(base: RunRecord, scores: Scores | None) -> tuple[KeyFigure, ...]:
     if bits is not None:
         shown.append(KeyFigure(f"{bits:.3f}", "bits per byte of held-out text", "8 without a model"))
     shown.append(KeyFigure(short(sum(base.parameters.values())), "parameters"))
-    shown.append(KeyFigure(short(base.result["tokens"]), "tokens learned from"))
+    shown.append(KeyFigure(short(base.result.get("tokens", 0)), "tokens learned from"))
     return tuple(shown)
 
 

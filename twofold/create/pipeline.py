@@ -24,7 +24,7 @@ from twofold.create.prepare import has, prepare_tokens, pretraining_data
 from twofold.create.questions import first_conversation, measure_questions, village_questions, write_samples
 from twofold.create.settings import CreateSettings
 from twofold.errors import FileError, TwofoldError, UsageError
-from twofold.files import read_json, write_json
+from twofold.files import as_written, read_json, write_json
 from twofold.models.folder import load_folder
 from twofold.models.transformer import Transformer
 from twofold.text.corpus import Corpus, build_corpus
@@ -136,7 +136,10 @@ def claim(work: Work) -> None:
             f"The work in {work.folder} was begun with other settings:{lines}\n"
             "Give the same again to go on with it, or another --output to begin anew."
         )
-    work.seconds = read_json(work.folder / "timeline.json") if has(work.folder / "timeline.json") else {}
+    timeline = work.folder / "timeline.json"
+    if has(timeline):
+        with as_written(timeline):
+            work.seconds = {name: seconds + 0.0 for name, seconds in read_json(timeline).items()}
     work.say(f"Going on in {work.folder}")
 
 

@@ -34,6 +34,8 @@ def claim(run: Path, settings: dict[str, Any], resume: bool) -> None:
     if not resume:
         raise UsageError(f"{run} already holds a run. Go on with it by --resume, or choose another folder.")
     before = read_json(path)
+    if not isinstance(before, dict):
+        raise FileError(f"{path} is damaged. Bring it back from a copy, or move {run} away to begin again.")
     plain = json.loads(json.dumps(settings))
     changed = [k for k in {**before, **plain} if before.get(k) != plain.get(k)]
     if changed:
