@@ -6,6 +6,8 @@ import json
 import pytest
 
 from twofold.__main__ import main
+from twofold.cli import text
+from twofold.errors import FileError
 from twofold.text.corpus import Corpus
 
 STORY = "One morning {} lost a key in the village, and looked for it until noon, and found it at last.\n"
@@ -146,3 +148,13 @@ def test_standard_input_is_a_dash(tmp_path, monkeypatch, capsys):
     assert sorted("".join([*corpus.documents("train"), *corpus.documents("held_out")]).split()) == sorted(
         text.split()
     )
+
+
+def test_a_village_is_whole_or_not_there(tmp_path, monkeypatch):
+    def full(path, rows):
+        raise FileError("the disk is full")
+
+    monkeypatch.setattr(text, "_write_lines", full)
+    with pytest.raises(FileError, match="full"):
+        text.village(output=tmp_path / "village", villagers=8, megabytes=0.05)
+    assert list(tmp_path.iterdir()) == []

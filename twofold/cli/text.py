@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -119,19 +120,23 @@ def village(
     documents = world.documents(int(megabytes * 1e6))
     with _progress() as progress:
         corpus = build_corpus(documents, output, held_out=held_out, seed=seed, progress=progress)
-    _write_lines(
-        output / "conversations.jsonl",
-        ({"messages": [asdict(m) for m in c.messages]} for c in world.conversations(conversations)),
-    )
-    _write_lines(
-        output / "questions.jsonl",
-        (
-            {**asdict(question), "split": split}
-            for split in SPLITS
-            for language in world.settings.languages
-            for question in world.questions(split, language)
-        ),
-    )
+    try:
+        _write_lines(
+            output / "conversations.jsonl",
+            ({"messages": [asdict(m) for m in c.messages]} for c in world.conversations(conversations)),
+        )
+        _write_lines(
+            output / "questions.jsonl",
+            (
+                {**asdict(question), "split": split}
+                for split in SPLITS
+                for language in world.settings.languages
+                for question in world.questions(split, language)
+            ),
+        )
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)  # a village is whole or not there
+        raise
     _show(output, corpus)
     _go_on(f"twofold text show {output} --documents 3")
 
