@@ -50,7 +50,10 @@ def save_checkpoint(run: Path, model: Transformer, optimizer: Optimizer, state: 
                 try:
                     save_file({key: t.detach().contiguous() for key, t in tensors.items()}, folder / name)
                 except SafetensorError as error:  # how the library reports a full disk
-                    raise FileError(f"Cannot write the checkpoint {path}: {error}.") from error
+                    raise FileError(
+                        f"Cannot write the checkpoint {path}: {error}. Free some space and go on; the older "
+                        "checkpoints are still there."
+                    ) from error
             hashes[name] = sha256(folder / name)
         state = {**state, "sha256": hashes}
         write_json(folder / "state.json", {**state, "sha256_of_state": _digest(state)})
