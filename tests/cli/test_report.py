@@ -14,6 +14,13 @@ def test_the_page_of_a_run_is_made_again(tmp_path, capsys):
     assert "2.5" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("step", [0, 2**64, -(2**64), 1e99])
+def test_a_page_of_one_absurd_step_is_drawn(tmp_path, step):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": step, "loss": 2.5}) + "\n")
+    report(tmp_path)
+    assert "2.5" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_page_can_go_elsewhere(tmp_path):
     (tmp_path / "settings.json").write_text("{}")
     report(tmp_path, output=tmp_path / "other.html")

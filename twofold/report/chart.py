@@ -85,7 +85,8 @@ def line_chart(
     xs = [x for line in lines for x, _ in line.points]
     x_low, x_high = min(xs), max(xs)
     if not x_low < x_high:
-        x_low, x_high = x_low - 1, x_high + 1
+        room = max(1.0, abs(x_low) * 1e-9)  # 1 alone is lost in a number of twenty digits
+        x_low, x_high = x_low - room, x_high + room
     above_zero = [x for x in xs if x > 0]
     views = [_view(name, lines, _Axes(x_low, x_high, y_low, y_high, False), x_label, small, unit)]
     switch: list[Markup] = []
