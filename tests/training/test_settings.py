@@ -44,6 +44,8 @@ def test_before_it_falls_the_rate_does_not_depend_on_the_number_of_steps():
         ({"steps": 1, "warmdown": 1.1}, "warmdown"),
         ({"steps": 1, "final_lr": 2.0}, "final_lr"),
         ({"steps": 1, "batch_rows": 0}, "batch_rows"),
+        ({"steps": 1, "seed": -1}, "seed"),
+        ({"steps": 1, "seed": 2**63}, "seed"),
     ],
 )
 def test_what_cannot_be_is_named(change, word):

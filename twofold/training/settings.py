@@ -64,6 +64,8 @@ class TrainSettings:
         for name in ("warmdown", "final_lr", "momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie between 0 and 1, and is {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be from 0 to 2**63 - 1, and is {self.seed}.")
         if self.weight_decay < 0 or self.evaluations < 0 or self.evaluation_tokens < 1:
             raise UsageError(
                 "weight_decay and evaluations cannot be negative; evaluation_tokens is 1 or more."
