@@ -158,3 +158,11 @@ def test_a_village_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="full"):
         text.village(output=tmp_path / "village", villagers=8, megabytes=0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_how_much_to_show_is_any_number_that_can_be(books, tmp_path, capsys):
+    assert main(["text", "read", str(books), "-o", str(tmp_path / "c")]) == 0
+    for option in ("--documents", "--characters"):
+        assert main(["text", "show", str(tmp_path / "c"), option, "-1"]) == 2
+        assert f"{option} must not be negative" in capsys.readouterr().err
+        assert main(["text", "show", str(tmp_path / "c"), option, str(10**20)]) == 0

@@ -167,9 +167,12 @@ def show(
 
     from twofold.text.corpus import Corpus
 
+    if documents < 0 or characters < 0:
+        raise UsageError(f"--{'documents' if documents < 0 else 'characters'} must not be negative.")
     opened = Corpus.open(corpus)
     _show(corpus, opened)
-    for number, text in enumerate(islice(opened.documents(part), documents), start=1):
+    number_shown = min(documents, opened.card[part]["documents"])
+    for number, text in enumerate(islice(opened.documents(part), number_shown), start=1):
         print(f"\n{strong(f'Document {number} of {part}')}")
         for line in text[:characters].splitlines():
             print(f"  {printable(line)}")
