@@ -11,10 +11,11 @@ import pytest
 from twofold.create import pipeline
 from twofold.create.conversations import chat_data, continuations
 from twofold.create.pipeline import create
+from twofold.create.prepare import pretraining_data
 from twofold.create.settings import CreateSettings
 from twofold.errors import DataError, FileError, Interrupted, UsageError
 from twofold.text.world import Village, VillageSettings
-from twofold.tokens.tokenizer import bytes_only
+from twofold.tokens.tokenizer import Tokenizer, bytes_only
 from twofold.training.presets import Plan
 from twofold.training.progress import Silent
 from twofold.training.settings import TrainSettings
@@ -97,6 +98,17 @@ def test_a_file_of_another_shape_is_named_and_can_be_made_again(demo, tmp_path, 
             make(folder)
     (folder / name).unlink()
     make(folder)
+
+
+@pytest.mark.parametrize("side", ["train", "held_out"])
+def test_tokens_that_were_changed_are_not_learned_from(demo, tmp_path, side):
+    shutil.copytree(demo[0] / "tokens", tmp_path / "tokens")
+    path = tmp_path / "tokens" / side / "shard-00000.bin"
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(FileError, match="SHA-256"):
+        pretraining_data(tmp_path / "tokens", Tokenizer.load(tmp_path / "tokens"), TrainSettings(steps=1), {})
 
 
 def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monkeypatch):

@@ -64,8 +64,12 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def pretraining_data(folder: Path, tokenizer: Tokenizer, settings: TrainSettings, card: dict) -> Data:
-    """What the loop needs, from a folder that `prepare_tokens` left. `card`: the corpus's."""
-    shards = {side: Shards.open(folder / side, tokenizer.fingerprint) for side in ("train", "held_out")}
+    """What the loop needs, from a folder that `prepare_tokens` left. `card`: the corpus's.
+
+    The shards' digests are checked: a changed byte would be learned, or measured by, and nobody would know."""
+    shards = {
+        side: Shards.open(folder / side, tokenizer.fingerprint, verify=True) for side in ("train", "held_out")
+    }
     train, length = shards["train"], settings.row_tokens
     packed = PackedRows(train, length, seed=settings.seed)
     glance = HeldOutRows(shards["held_out"], length, most_tokens=settings.evaluation_tokens)
