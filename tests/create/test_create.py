@@ -142,7 +142,7 @@ def test_stopped_in_pretraining_it_goes_on(tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     settings = CreateSettings(**{**TINY.__dict__, "text": (str(sample_text(tmp_path)),)})
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="The same command goes on"):
         make(tmp_path / "out", settings, lambda name: Stop())
     assert not (tmp_path / "out" / "base" / "run.json").exists()
     page, told = make(tmp_path / "out", settings)

@@ -90,7 +90,8 @@ def train(
     if resume and (done := finished(run)) is not None:
         return done
     claim(run, {"name": name, **settings.to_json(), "model": asdict(model.config)}, resume)
-    loop = _Loop(run, model, data, settings, objective, progress or Silent())
+    again = "The same command" if resume else "The same command with --resume"
+    loop = _Loop(run, model, data, settings, objective, progress or Silent(), again)
     try:
         loop.go()
         result = loop.finish()
@@ -122,8 +123,10 @@ class _Loop:
         settings: TrainSettings,
         objective: Objective,
         progress: Progress,
+        again: str,
     ) -> None:
         keep_pages()
+        self.again = again  # what goes on with the run, for people
         self.run, self.model, self.data, self.settings, self.progress = run, model, data, settings, progress
         self.device = best_device()
         self.precision = choose_precision(settings.precision, self.device)
@@ -292,7 +295,7 @@ class _Loop:
                     path = self.save()
                     raise Interrupted(
                         f"Stopped at step {state.step:,} of {state.steps:,}; everything is saved in {path}. "
-                        "The same command with --resume goes on from there."
+                        f"{self.again} goes on from there."
                     )
                 if self.checkpoint_due():
                     self.save()
