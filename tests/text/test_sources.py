@@ -388,3 +388,8 @@ def test_every_fault_is_an_error_for_people(tmp_path):
                     faults += 1
                 read(path)
     assert faults > 200
+
+
+def test_an_empty_name_is_not_the_folder_we_are_in():
+    with pytest.raises(UsageError, match="empty"):
+        list(read_documents([""]))

@@ -99,6 +99,8 @@ class _Reader:
 
     def read(self, names: list[str]) -> Iterator[Document]:
         for name in names:
+            if not name:
+                raise UsageError("The name of an input is empty; name a file, a folder or a data set.")
             if name == STANDARD_INPUT:
                 yield from self._read_input(_Input("standard input", None, None, None))
             elif name.startswith(PREFIX):
