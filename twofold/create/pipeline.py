@@ -42,7 +42,7 @@ from twofold.training.settings import FINETUNING, TrainSettings
 from twofold.twofiles.export import export
 
 FINETUNE_SHARE = 0.1  # of the minutes, at the most
-TOKENS_PER_VILLAGER = 85_000  # of training, for a model to know all about them (docs/log.md)
+TOKENS_PER_VILLAGER = 100_000  # of training, for a model to know all about them (docs/log.md)
 FEWEST, MOST = 40, 2000  # villagers, unless a number is given
 VILLAGE_HELD_OUT = 0.02  # of the village's bytes; the questions measure more than this does
 
