@@ -83,8 +83,9 @@ def test_a_long_run_tries_both_and_the_next_one_remembers(
     assert record["result"]["compiled"] is pays
     assert f"{seconds[0] / seconds[1]:.2f} times as fast" in told.lines[-1]
     times(monkeypatch)  # a second try would find no time
-    again, _ = run_training(tmp_path / "second", steps=2)
+    again, _ = run_training(tmp_path / "second", steps=2, progress=(told := Told()))
     assert again["result"]["compiled"] is pays
+    assert any("faster here before" in line for line in told.lines) is pays
 
 
 def test_another_shape_is_another_question(run_training, tmp_path, monkeypatch, compiled):

@@ -262,7 +262,9 @@ class _Loop:
         remembered = Remembered(shape)
         known, left = remembered.get(), self.seconds_ahead()
         if known is not None or left < WORTH_TRYING:
-            return bool(known) and left >= WORTH_TRYING / 2
+            if pays := bool(known) and left >= WORTH_TRYING / 2:
+                tell("compiling the step, which was faster here before")
+            return pays
         plain = seconds_of(self.trial)
         tell("compiling the step, to see whether that is faster here")
         if not self.compile_step():
