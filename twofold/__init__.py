@@ -4,10 +4,12 @@ import os
 
 __version__ = "0.1.0"
 
-# Threads that wait for each other by spinning lose most of their time when another program wants a core:
-# training on two threads of a busy two-core machine runs four times faster with waiting that sleeps. OpenMP
-# reads this once, when torch is first loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other by spinning lose most of their time when another program wants a core; those
+# that sleep at once lose a fifth of it when none does. So: spin a little (some microseconds), then sleep
+# (docs/log.md). OpenMP reads this once, when torch is first loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _WHERE = {"load": "twofold.decoding.session"}  # public names and where they live, loaded when first used
 
