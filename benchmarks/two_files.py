@@ -112,7 +112,9 @@ def main() -> None:
     """Export, measure in turns, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, help="a run folder, a Hugging Face folder or a .gguf")
-    parser.add_argument("--prompt", type=int, default=512, help="tokens read; with those written at most the context")
+    parser.add_argument(
+        "--prompt", type=int, default=512, help="tokens read; with those written at most the context"
+    )
     parser.add_argument("--tokens", type=int, default=128, help="tokens written")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

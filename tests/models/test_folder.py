@@ -171,6 +171,18 @@ def test_a_config_that_does_not_fit_is_told(folder, change, words):
         load_folder(folder)
 
 
+def test_another_tokenizer_of_the_same_size_is_told(folder):
+    text = (folder / "tokenizer.json").read_text()
+    values = json.loads(text)
+    vocabulary = values["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(FileError, match="not the one that the model was trained with"):
+        load_folder(folder)
+    (folder / "tokenizer.json").write_text(text)
+    load_folder(folder)
+
+
 def test_few_parameters_in_many_layers_are_not_built(folder):
     """Sizes that pass the comparison of bytes, and would still make a million modules."""
     values = json.loads((folder / "config.json").read_text())

@@ -29,6 +29,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _TENSORS_PER_LAYER = 11  # 4 projections, 2 head norms, 2 norms, 3 feed-forward matrices
+_FINGERPRINT = "twofold.tokenizer"  # in the weights' metadata: the tokenizer that they were trained with
 _PADDING = 1024  # vocabularies are padded for speed, never by this much
 _JSON_LIMIT = 16 << 20  # bytes; a config is about 1 kB, the index of a 1,000-shard model about 2 MB
 
@@ -60,7 +61,7 @@ def save_folder(folder: str | Path, model: Transformer, tokenizer: Tokenizer, *,
     write_json(folder / "config.json", {**model.config.to_hf(), **special, "torch_dtype": dtype})
     write_json(folder / "generation_config.json", {**special, "eos_token_id": stops, "do_sample": True})
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = save(tensors, metadata={"format": "pt"})
+    data = save(tensors, metadata={"format": "pt", _FINGERPRINT: tokenizer.fingerprint})
     with atomic_write(folder / WEIGHTS, "wb") as file:
         file.write(data)
 
@@ -78,7 +79,9 @@ def load_folder(
     config = load_config(folder)
     tokenizer = Tokenizer.load(folder)
     check_vocabulary(tokenizer.vocab_size, config.vocab_size, str(folder))
-    return load_weights(folder, config, dtype=dtype, device=device), tokenizer
+    weights = load_weights(folder, config, dtype=dtype, device=device)
+    _check_fingerprint(folder, tokenizer)
+    return weights, tokenizer
 
 
 def load_config(folder: str | Path) -> TransformerConfig:
@@ -117,6 +120,19 @@ def check_vocabulary(tokens: int, rows: int, where: str) -> None:
         raise FileError(
             f"{where}: the tokenizer does not fit the model: it has {tokens:,} tokens and the model "
             f"{rows:,}. Take the tokenizer that the model was trained with."
+        )
+
+
+def _check_fingerprint(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raise FileError for another tokenizer of the same size; weights saved elsewhere do not say."""
+    if not (folder / WEIGHTS).is_file():
+        return
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        expected = (file.metadata() or {}).get(_FINGERPRINT, tokenizer.fingerprint)
+    if expected != tokenizer.fingerprint:
+        raise FileError(
+            f"{folder}: the tokenizer is not the one that the model was trained with, though it has as many "
+            f"tokens. Put the model's own tokenizer.json back."
         )
 
 
