@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from twofold.create import pipeline
-from twofold.create.conversations import chat_data, continuations
+from twofold.create.conversations import chat_data, continuations, usual_steps
 from twofold.create.pipeline import create
 from twofold.create.prepare import pretraining_data
 from twofold.create.settings import CreateSettings
@@ -18,7 +18,7 @@ from twofold.text.world import Village, VillageSettings
 from twofold.tokens.tokenizer import Tokenizer, bytes_only
 from twofold.training.presets import Plan
 from twofold.training.progress import Silent
-from twofold.training.settings import TrainSettings
+from twofold.training.settings import FINETUNING_EPOCHS, FINETUNING_STEPS, TrainSettings
 
 TINY = CreateSettings(
     minutes=0.03, preset="nano", villagers=8, megabytes=0.12, conversations=60, questions=9, type="f16"
@@ -209,6 +209,14 @@ def test_continuations_are_neighbouring_sentences_of_the_text():
     user, assistant = conversation.messages
     assert user.content.endswith("The first sentence is quite long enough.")
     assert assistant.content == "The second sentence follows it at once."
+
+
+def test_fine_tuning_goes_some_times_over_many_conversations_and_long_enough_over_few():
+    settings = TrainSettings(steps=1, batch_rows=2, row_tokens=64)
+    talk = list(Village(VillageSettings(villagers=10)).conversations(2000))
+    many, few = chat_data(talk, bytes_only(), settings), chat_data(talk[:5], bytes_only(), settings)
+    assert many.batches.epoch(usual_steps(many)) == pytest.approx(FINETUNING_EPOCHS, rel=0.01)
+    assert usual_steps(few) == FINETUNING_STEPS
 
 
 def test_no_conversations_is_an_error():

@@ -143,7 +143,7 @@ def finetune(
     output
         The run folder to make.
     minutes
-        How long to train, instead of three times over the conversations.
+        How long to train, instead of three times over the conversations (and 150 steps at the least).
     steps
         How many optimizer steps, instead.
     batch_rows

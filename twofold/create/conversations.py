@@ -17,7 +17,7 @@ from twofold.tokens.chat import encode_chat
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.batches import RowBatches
 from twofold.training.loop import Data
-from twofold.training.settings import FINETUNING_EPOCHS, TrainSettings
+from twofold.training.settings import FINETUNING_EPOCHS, FINETUNING_STEPS, TrainSettings
 
 _REQUESTS = ("Go on: {}", "Continue this text: {}", "{}", "What comes next? {}")
 _SENTENCE = re.compile(r"(?<=[.!?。…])[\"'”’»)]*\s+")
@@ -42,9 +42,9 @@ def continuations(documents: Iterable[str], count: int) -> Iterator[Conversation
                         return
 
 
-def steps_of_epochs(data: Data) -> int:
-    """Optimizer steps for the usual number of epochs of fine-tuning."""
-    return max(round(FINETUNING_EPOCHS / data.batches.epoch(1)), 1)
+def usual_steps(data: Data) -> int:
+    """How long to fine-tune when nobody says: some epochs, and enough steps where those are few."""
+    return max(round(FINETUNING_EPOCHS / data.batches.epoch(1)), FINETUNING_STEPS)
 
 
 def chat_data(

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from twofold.create.conversations import chat_data, continuations, steps_of_epochs
+from twofold.create.conversations import chat_data, continuations, usual_steps
 from twofold.create.page import make_report
 from twofold.create.prepare import has, prepare_tokens, pretraining_data
 from twofold.create.questions import first_conversation, measure_questions, village_questions, write_samples
@@ -241,7 +241,7 @@ def finetune(
     conversations = list(chat_source(work, corpus, village))
     with work.stage("Fine-tuning", f"{len(conversations):,} conversations, learned on the answers alone"):
         data = chat_data(conversations, tokenizer, settings)
-        steps, done = steps_of_epochs(data), finished(work.folder / "base")["result"]
+        steps, done = usual_steps(data), finished(work.folder / "base")["result"]
         if steps * done["seconds"] / done["steps"] < 60 * settings.minutes:
             settings = replace(settings, minutes=None, steps=steps)
         train(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from twofold.create.conversations import chat_data, steps_of_epochs
+from twofold.create.conversations import chat_data, usual_steps
 from twofold.create.prepare import prepare_tokens, pretraining_data
 from twofold.create.questions import write_samples
 from twofold.errors import FileError, UsageError
@@ -89,18 +89,16 @@ def finetune(
     report = ConversationReport()
     conversations = list(read_conversations(chat, on_bad=bad_files, report=report))
     row = min(transformer.config.max_position_embeddings, LONGEST_ROW)
-    by_epochs = settings.get("steps") is None and settings.get("minutes") is None
-    chosen = TrainSettings(
-        **FINETUNING | {"row_tokens": row} | settings | ({"steps": 1} if by_epochs else {})
-    )
+    usual = settings.get("steps") is None and settings.get("minutes") is None
+    chosen = TrainSettings(**FINETUNING | {"row_tokens": row} | settings | ({"steps": 1} if usual else {}))
     if chosen.row_tokens > transformer.config.max_position_embeddings:
         raise UsageError(
             f"Rows of {chosen.row_tokens} tokens do not fit this model: its context holds "
             f"{transformer.config.max_position_embeddings}."
         )
     data = chat_data(conversations, tokenizer, chosen)
-    if by_epochs:
-        chosen = replace(chosen, steps=steps_of_epochs(data))
+    if usual:
+        chosen = replace(chosen, steps=usual_steps(data))
     data.card["reading"] = str(report)
     train(
         run,

@@ -79,6 +79,7 @@ class TrainSettings:
 # What fine-tuning does differently. The embedding moves little: at higher rates it is pushed away from every
 # token that the conversations do not use, and the model can no longer say what it knows (docs/log.md).
 FINETUNING = {"matrix_lr": 0.006, "embedding_lr": 0.0005, "norm_lr": 0.0005, "warmdown": 0.8}
+FINETUNING_STEPS = 150  # at the least: fewer do not teach the form of a conversation
 FINETUNING_EPOCHS = 3  # more teach the conversations' own facts by heart, and cost what pretraining taught
 
 
