@@ -238,7 +238,7 @@ class _Loop:
         if state.compiled and not self.compile_step():
             raise TrainingError(
                 "The step cannot be compiled on this machine, most often because there is no C++ compiler. "
-                "Install one (on Debian and Ubuntu: apt install g++), or begin anew with --compile no in another folder."
+                "Install one (on Debian and Ubuntu: apt install g++), or begin anew with --compile no elsewhere."
             )
 
     def compile_step(self) -> bool:
