@@ -108,6 +108,17 @@ def test_without_a_compiler_a_run_goes_on_and_says_so(
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
 
 
+def test_a_memory_of_a_compiler_that_is_gone_does_not_stop_a_run(
+    run_training, tmp_path, monkeypatch, no_compiler
+):
+    long_run(monkeypatch)
+    monkeypatch.setattr(Remembered, "get", lambda self: True)
+    told = Told()
+    record, _ = run_training(tmp_path / "run", steps=2, progress=told)
+    assert record["result"]["compiled"] is False
+    assert "any more" in told.lines[-1]
+
+
 def test_what_must_be_compiled_and_cannot_be_is_told(run_training, tmp_path, no_compiler):
     with pytest.raises(TrainingError, match=r"C\+\+ compiler.*--compile no"):
         run_training(tmp_path / "run", steps=2, compile="yes")

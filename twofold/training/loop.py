@@ -232,14 +232,19 @@ class _Loop:
         """Set `loss_of`: as it was when the run began, or what pays off here. Raises TrainingError when a
         compiled step is a must and cannot be had."""
         state, wish = self.state, self.settings.compile
-        if state.compiled is None:
+        undecided = state.compiled is None
+        if undecided:
             state.compiled = self.pays_to_compile() if wish == "auto" else wish == "yes"
         self.loss_of = self.objective
-        if state.compiled and not self.compile_step():
+        if not state.compiled or self.compile_step():
+            return
+        if not (undecided and wish == "auto"):
             raise TrainingError(
                 "The step cannot be compiled on this machine, most often because there is no C++ compiler. "
                 "Install one (on Debian and Ubuntu: apt install g++), or begin anew with --compile no elsewhere."
             )
+        state.compiled = False
+        self.progress.tell("there is no C++ compiler here any more: going on without")
 
     def compile_step(self) -> bool:
         """Make `loss_of` the compiled objective; False, and the plain one stays, where that cannot be."""
