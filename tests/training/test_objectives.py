@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from twofold.models.transformer import causal_attention
-from twofold.training.attention import cpu_attention
+from twofold.training.attention import BLOCK, LONGEST, CpuAttention
 from twofold.training.batches import split_batch
 from twofold.training.objectives import IGNORE, Batch, next_token
 
@@ -28,7 +28,8 @@ def test_loss_and_gradients_equal_transformers(make_model):
     theirs.load_state_dict(model.state_dict(), strict=False)
     theirs.tie_weights()
     batch = random_batch(model.config.vocab_size)
-    model.attend = cpu_attention
+    model.attend = CpuAttention(20, torch.float32)
+    model.keep_rotary(20)
     loss = next_token(model, batch) / batch.count()
     loss.backward()
     logits = theirs(batch.inputs).logits
@@ -46,7 +47,7 @@ def test_loss_and_gradients_equal_transformers(make_model):
 @given(
     kv=st.sampled_from([1, 2]),
     groups=st.sampled_from([1, 2, 3]),
-    length=st.integers(1, 40),
+    length=st.integers(1, 40) | st.integers(BLOCK - 1, 2 * BLOCK + 1) | st.just(LONGEST),
     seed=st.integers(0, 1000),
 )
 def test_training_attention_equals_torchs_kernel_forward_and_backward(kv, groups, length, seed):
@@ -57,7 +58,7 @@ def test_training_attention_equals_torchs_kernel_forward_and_backward(kv, groups
 
     ours = [tensor(kv * groups), tensor(kv), tensor(kv)]
     theirs = [x.detach().clone().requires_grad_() for x in ours]
-    out, expected = cpu_attention(0, *ours), causal_attention(0, *theirs)
+    out, expected = CpuAttention(length, torch.float64)(0, *ours), causal_attention(0, *theirs)
     assert torch.allclose(out, expected, atol=1e-10)
     weights = torch.randn(out.shape, generator=generator, dtype=torch.float64)
     (out * weights).sum().backward()
@@ -70,14 +71,14 @@ def test_training_attention_passes_numerical_gradients():
     torch.manual_seed(0)
     q = torch.randn(1, 4, 5, 4, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(lambda *x: cpu_attention(0, *x), (q, k, v))
+    assert torch.autograd.gradcheck(lambda *x: CpuAttention(5, torch.float64)(0, *x), (q, k, v))
 
 
 def test_training_attention_works_under_bfloat16_autocast(make_model):
     model = make_model()
     batch = random_batch(model.config.vocab_size)
     plain = next_token(model, batch).item()
-    model.attend = cpu_attention
+    model.attend = CpuAttention(20, torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = next_token(model, batch)
     loss.backward()

@@ -122,6 +122,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.attend: Attend = causal_attention
+        self.rotary: tuple[Tensor, Tensor] | None = None  # see `keep_rotary`
         self.model = nn.Module()
         self.model.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.model.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
@@ -150,6 +151,24 @@ class Transformer(nn.Module):
         """[V, D]: the embedding itself when tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
+    def keep_rotary(self, length: int) -> None:
+        """Keep the rotary tables of rows of up to `length` tokens, [length, C] each, for every later pass:
+        a compiled step would otherwise work out a sine and a cosine for each channel of each head."""
+        positions = torch.arange(length, device=self.output_weight.device)
+        self.rotary = rotary_tables(positions, self.config)
+
+    def tables(self, tokens_BT: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        """cos and sin that broadcast to [B, H, T, C]."""
+        length = tokens_BT.shape[1]
+        if positions is None:
+            if self.rotary is not None and length <= len(self.rotary[0]):
+                return self.rotary[0][:length], self.rotary[1][:length]
+            positions = torch.arange(length, device=tokens_BT.device)
+        cos, sin = rotary_tables(positions, self.config)
+        if positions.ndim == 2:  # [B, T, C] -> [B, 1, T, C]: the same for every head
+            cos, sin = cos[:, None], sin[:, None]
+        return cos, sin
+
     def hidden(
         self, tokens_BT: Tensor, positions: Tensor | None = None, attend: Attend | None = None
     ) -> Tensor:
@@ -158,11 +177,7 @@ class Transformer(nn.Module):
         `positions` ([T] or [B, T], default 0…T-1) set the rotary angles; `attend` replaces attention
         within the row (see `Attend`).
         """
-        if positions is None:
-            positions = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
-        cos, sin = rotary_tables(positions, self.config)
-        if positions.ndim == 2:  # [B, T, C] -> [B, 1, T, C]: the same for every head
-            cos, sin = cos[:, None], sin[:, None]
+        cos, sin = self.tables(tokens_BT, positions)
         x_BTD = self.model.embed_tokens(tokens_BT)
         for block in self.model.layers:
             x_BTD = block(x_BTD, cos, sin, attend or self.attend)

@@ -1,8 +1,9 @@
-"""Causal attention for training on CPUs: three matrix products, with the probabilities kept.
+"""Causal attention for training on CPUs: matrix products over blocks of queries, the probabilities kept.
 
-At the row lengths of small models the whole [T, T] matrix of probabilities is small, and keeping it for
-the backward pass beats torch's fused kernel, whose backward recomputes it (benchmarks/train_throughput.py).
-Memory: 4·B·H·T² bytes a layer, so longer rows go to the fused kernel.
+At the row lengths of small models the [T, T] probabilities are small, and keeping them for the backward pass
+beats torch's fused kernel, whose backward recomputes them. A block of queries looks at the keys up to its own
+end and no further, which spares up to half of the products. Memory: from 2 to 4·B·H·T² bytes a layer in
+bfloat16, so longer rows go to the fused kernel. (benchmarks/train_throughput.py)
 """
 
 from __future__ import annotations
@@ -13,39 +14,71 @@ from torch import Tensor
 from twofold.models.transformer import causal_attention
 
 LONGEST = 512  # tokens in a row, above which the probabilities would cost too much memory
+BLOCK = 128  # queries: smaller products run less well than they save
 
 
 class _KeptProbabilities(torch.autograd.Function):
-    """softmax(q·kᵀ/√C + mask)·v and its gradient, for q, k, v of shape [B, K, G·T, C], [B, K, T, C] twice."""
+    """softmax(q·kᵀ/√C + mask)·v and its gradient, for q of shape [B, K, G, T, C] (G query heads share a
+    key-value head and go through one product), k and v [B, K, T, C]."""
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         ctx.scale = q.shape[-1] ** -0.5
+        kept, out = [], []
         with torch.autocast("cpu", enabled=False):  # backward runs without it: both must see one dtype
-            p = torch.matmul(q, k.mT).mul_(ctx.scale).add_(mask).softmax(-1)
-            ctx.save_for_backward(q, k, v, p)
-            return p @ v
+            for start, end in _blocks(q.shape[3]):
+                scores = torch.matmul(_rows(q, start, end), k[:, :, :end].mT)
+                scores = _heads(scores, q) * ctx.scale + mask[start:end, :end]
+                kept.append(scores.softmax(-1).flatten(2, 3))
+                out.append(_heads(kept[-1] @ v[:, :, :end], q))
+        ctx.save_for_backward(q, k, v, *kept)
+        return torch.cat(out, 3)
 
     @staticmethod
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, p = ctx.saved_tensors
-        d_p = d_out @ v.mT
-        d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype).mul_(ctx.scale)
-        return d_s @ k, d_s.mT @ q, p.mT @ d_out, None
+        q, k, v, *kept = ctx.saved_tensors
+        d_q = []
+        exact = torch.promote_types(k.dtype, torch.float32)  # sums over blocks
+        d_k, d_v = torch.zeros_like(k, dtype=exact), torch.zeros_like(v, dtype=exact)
+        for (start, end), p in zip(_blocks(q.shape[3]), kept, strict=True):
+            rows, d_rows = _rows(q, start, end), _rows(d_out, start, end)
+            d_p = d_rows @ v[:, :, :end].mT
+            d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype) * ctx.scale
+            d_q.append(_heads(d_s @ k[:, :, :end], q))
+            d_k[:, :, :end] += d_s.mT @ rows
+            d_v[:, :, :end] += p.mT @ d_rows
+        return torch.cat(d_q, 3), d_k.to(k.dtype), d_v.to(v.dtype), None
 
 
-def _mask(length: int, groups: int, dtype: torch.dtype) -> Tensor:
-    """[G·T, T]: 0 where a query may look, -inf in its future; the same for each head of a group."""
-    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1).repeat(groups, 1)
+def _blocks(length: int) -> list[tuple[int, int]]:
+    """(first, one past the last) query of each block."""
+    return [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
 
 
-def cpu_attention(layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
-    """`causal_attention` for training on a CPU. The G = H/K query heads that share a key-value head go
-    through one product as G·T rows, so keys and values are never copied."""
-    B, H, T, C = q_BHTC.shape
-    if T > LONGEST or q_BHTC.device.type != "cpu":
-        return causal_attention(layer, q_BHTC, k_BKTC, v_BKTC)
-    K = k_BKTC.shape[1]
-    q = q_BHTC.reshape(B, K, H // K * T, C)
-    k, v = (x.to(q.dtype).contiguous() for x in (k_BKTC, v_BKTC))
-    return _KeptProbabilities.apply(q, k, v, _mask(T, H // K, q.dtype)).view(B, H, T, C)
+def _rows(x: Tensor, start: int, end: int) -> Tensor:
+    """[B, K, G, T, C] -> the block's rows of all heads of a group together, [B, K, G·block, C]."""
+    return x[:, :, :, start:end].flatten(2, 3)
+
+
+def _heads(rows: Tensor, like: Tensor) -> Tensor:
+    """[B, K, G·block, X] -> [B, K, G, block, X]."""
+    return rows.unflatten(2, (like.shape[2], -1))
+
+
+class CpuAttention:
+    """`causal_attention` for training on a CPU, with its mask made once."""
+
+    def __init__(self, length: int, dtype: torch.dtype) -> None:
+        """For rows of `length` tokens and products in `dtype`."""
+        ahead = torch.full((min(length, LONGEST),) * 2, float("-inf"), dtype=dtype)
+        self.mask = ahead.triu(1)  # [T, T]: 0 where a query may look, -inf in its future
+
+    def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
+        """[B, H, T, C]; other lengths, dtypes and devices than the mask's go to `causal_attention`."""
+        T = q_BHTC.shape[2]
+        if T > len(self.mask) or q_BHTC.dtype != self.mask.dtype or q_BHTC.device != self.mask.device:
+            return causal_attention(layer, q_BHTC, k_BKTC, v_BKTC)
+        K = k_BKTC.shape[1]
+        k, v = (x.to(q_BHTC.dtype).contiguous() for x in (k_BKTC, v_BKTC))
+        q = q_BHTC.unflatten(1, (K, -1))
+        return _KeptProbabilities.apply(q, k, v, self.mask[:T, :T]).flatten(1, 2)

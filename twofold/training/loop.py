@@ -28,7 +28,7 @@ from twofold.models.folder import save_folder
 from twofold.models.transformer import Transformer, causal_attention
 from twofold.text.held_out import HeldOutRows
 from twofold.tokens.tokenizer import Tokenizer
-from twofold.training.attention import cpu_attention
+from twofold.training.attention import CpuAttention
 from twofold.training.batches import Batches, split_batch
 from twofold.training.checkpoints import load_checkpoint, save_checkpoint
 from twofold.training.compiling import GAIN, WORTH_TRYING, Remembered, cannot_compile, seconds_of
@@ -137,7 +137,9 @@ class _Loop:
         self.state = State() if found is None else State(**{key: found[key] for key in asdict(State())})
         if found is not None:
             progress.tell(f"going on from step {self.state.step:,}")
-        model.attend = cpu_attention if self.device.type == "cpu" else causal_attention
+        model.keep_rotary(settings.row_tokens)
+        if self.device.type == "cpu":
+            model.attend = CpuAttention(settings.row_tokens, self.precision)
         self.objective = self.loss_of = objective
         self.metrics = Metrics(run / "metrics.jsonl", self.state.step)
         self.flops_per_token = model.config.flops_per_token(settings.row_tokens)
