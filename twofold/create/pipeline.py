@@ -35,10 +35,11 @@ from twofold.tokens.conversations import read_conversations
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.loop import train
 from twofold.training.machine import best_device, choose_precision, keep_pages
-from twofold.training.presets import PRESETS, plan
+from twofold.training.presets import plan
 from twofold.training.progress import Progress, duration, progress_for
 from twofold.training.run_folder import finished
 from twofold.training.settings import FINETUNING, TrainSettings
+from twofold.training.shapes import PRESETS
 from twofold.twofiles.export import export
 
 FINETUNE_SHARE = 0.1  # of the minutes, at the most

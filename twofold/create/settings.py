@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from twofold.errors import UsageError
-from twofold.training.presets import PRESETS
+from twofold.training.shapes import PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)

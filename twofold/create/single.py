@@ -26,10 +26,11 @@ from twofold.tokens.conversations import ConversationReport, read_conversations
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.loop import train
 from twofold.training.machine import best_device, choose_precision
-from twofold.training.presets import PRESETS, plan
+from twofold.training.presets import plan
 from twofold.training.progress import Progress
 from twofold.training.run_folder import finished
 from twofold.training.settings import FINETUNING, TrainSettings
+from twofold.training.shapes import PRESETS
 
 LONGEST_ROW = 1024  # tokens, however long a context the model has
 

@@ -1,4 +1,4 @@
-"""Sizes of model, and which of them a machine can train well in the time there is.
+"""Which size of model (`shapes.py`) a machine can train well in the time there is.
 
 A preset is a shape and a length of row. The choice is a rule of thumb until scaling laws are fitted: the
 largest model that would still see TOKENS_PER_PARAMETER tokens for each parameter of its matrix products.
@@ -10,50 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from twofold.models.config import TransformerConfig
 from twofold.training.machine import matmul_peak
+from twofold.training.shapes import PRESETS
 
 TOKENS_PER_PARAMETER = 5
 EFFICIENCY = 0.5  # share of the matmul peak that training reaches at these sizes
 STEPS = 3000  # a run wants at least so many: small batches learn more from the same tokens (docs/log.md)
 TOKENS_PER_WIDTH = 32  # in a step, for each channel: with fewer, Muon's own work would weigh too much
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One size. `width` channels, `layers`, `heads` of 64 channels, `kv_heads`, vocabulary, row of tokens."""
-
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    inner: int
-    vocab_size: int
-    row_tokens: int
-
-    def config(self, vocab_size: int | None = None) -> TransformerConfig:
-        """The model's shape; `vocab_size` is the tokenizer's, where that came out smaller."""
-        return TransformerConfig(
-            vocab_size=vocab_size or self.vocab_size,
-            hidden_size=self.width,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            head_dim=64,
-            intermediate_size=self.inner,
-            max_position_embeddings=2 * self.row_tokens,
-            tie_word_embeddings=True,
-        )
-
-
-PRESETS = {
-    "nano": Preset(128, 4, 2, 1, 384, 2048, 256),
-    "micro": Preset(192, 6, 3, 1, 512, 4096, 256),
-    "mini": Preset(256, 8, 4, 2, 768, 4096, 256),
-    "small": Preset(384, 8, 6, 2, 1152, 8192, 512),
-    "medium": Preset(512, 10, 8, 4, 1536, 16384, 512),
-    "large": Preset(768, 12, 12, 4, 2304, 32768, 1024),
-}
 
 
 @dataclass(frozen=True)
