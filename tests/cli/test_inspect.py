@@ -7,6 +7,7 @@ import pytest
 
 from twofold.__main__ import main
 from twofold.cli.inspect import facts_of
+from twofold.errors import UsageError
 from twofold.models.gguf import write_gguf
 from twofold.models.quantize import TensorType
 
@@ -134,3 +135,86 @@ def test_a_damaged_run_record_is_a_message(model_folder, capsys):
     (folder / "run.json").write_text("{", encoding="utf-8")
     assert main(["inspect", str(folder)]) == 3
     assert "run.json" in capsys.readouterr().err
+
+
+def test_a_size_by_name_is_planned_for_many_gpus(capsys):
+    assert main(["inspect", "70b", "--devices", "1024", "--text-bytes", "10TB", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["tokens"] == pytest.approx(10e12 / 4.2)
+    assert plan["parameters"] == 70_941_700_096
+    assert plan["memory"]["total"] < plan["device"]["memory"]
+    cuts = plan["sharding"]
+    assert cuts["replicas"] * cuts["shards"] * cuts["tensor_parallel"] == 1024
+    assert plan["cost"] == pytest.approx(2.5 * 1024 * plan["seconds"] / 3600)
+
+
+def test_the_plan_is_a_table_that_says_it_was_computed(capsys):
+    assert main(["inspect", "1b", "--devices", "8", "--tokens", "20G", "--recompute", "yes"]) == 0
+    out = capsys.readouterr().out
+    for piece in ("computed, not measured", "8 × H100 SXM", "20.0 G", "with layers recomputed", "(assumed)"):
+        assert piece in out
+
+
+def test_folder_its_config_and_its_gguf_have_one_plan(model_folder, tmp_path, capsys):
+    from twofold.twofiles.export import export
+
+    folder, *_ = model_folder
+    export(folder, tmp_path / "two-files")
+    plans = []
+    for path in (folder, folder / "config.json", tmp_path / "two-files/model.gguf"):
+        assert main(["inspect", str(path), "--devices", "2", "--json"]) == 0
+        plans.append(json.loads(capsys.readouterr().out)["plan"])
+    assert plans[0] == plans[1] == plans[2]
+    assert plans[0]["tokens"] == 20 * plans[0]["parameters"]
+
+
+def test_a_folder_named_as_a_size_goes_before_the_size(model_folder, tmp_path, monkeypatch, capsys):
+    folder, *_ = model_folder
+    folder.rename(tmp_path / "1b")
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", "1b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shape"]["layers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tokens", "1T"], "--devices"),
+        (["--devices", "8", "--tokens", "many"], "'many'"),
+        (["--devices", "8", "--tokens", "1T", "--text-bytes", "1T"], "either"),
+        (["--devices", "0"], "1 to 1,000,000"),
+        (["--devices", "8", "--row-tokens", "0"], "1 row"),
+        (["--devices", "8", "--utilisation", "2"], "utilisation"),
+        (["--devices", "8", "--price", "nan"], "price"),
+        (["--devices", "1", "--micro-rows", "4000"], "does not fit"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_one_message(options, said, capsys):
+    assert main(["inspect", "1b", *options]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_amounts_are_read_as_people_write_them():
+    from twofold.cli.plan import amount
+
+    written = {
+        "1T": 1e12,
+        "1.5t": 1.5e12,
+        "300M": 3e8,
+        "10TB": 1e13,
+        "2.4e12": 2.4e12,
+        "512": 512,
+        "20 GB": 2e10,
+    }
+    assert {text: amount(text, "--tokens") for text in written} == written
+
+
+@pytest.mark.parametrize("text", ["", "T", "-1T", "1Q", "1T2", "nan", "inf", "1e999", "10B", "٣T"])
+def test_other_amounts_are_refused_by_the_name_of_their_option(text):
+    from twofold.cli.plan import amount
+
+    with pytest.raises(UsageError, match="--tokens takes a number"):
+        amount(text, "--tokens")

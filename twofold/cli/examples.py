@@ -90,6 +90,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
         ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
         ("twofold inspect demo/assistant --json", "for scripts"),
+        (
+            "twofold inspect 70b --devices 1024 --text-bytes 10T",
+            "a training run on paper: memory, days, cost",
+        ),
     ),
     "report": (
         ("twofold report demo", "make demo/report.html again"),

@@ -1,4 +1,5 @@
-"""`twofold inspect`: what a model is, read from its files without loading the weights."""
+"""`twofold inspect`: what a model is, read from its files without loading the weights, and what it would take
+to train it."""
 
 from __future__ import annotations
 
@@ -6,14 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from twofold.cli.show import printable, section, strong
-from twofold.errors import FileError
+from twofold.errors import FileError, UsageError
 from twofold.files import explained, read_json
 from twofold.report.quantities import flat, percent, short, size, value_of, whole
+
+if TYPE_CHECKING:
+    from twofold.models.config import TransformerConfig
 
 LONGEST = 100  # characters of a fact; what is longer is in the files
 STAGES = ("assistant", "base")  # in what `twofold create` leaves: the one to talk with first
@@ -32,22 +36,71 @@ class Facts:
     bytes: dict[str, int] = field(default_factory=dict)  # by precision, and "on disk"
     tokenizer: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)  # of a training run, where one was asked for
 
 
-def inspect(model: Path, /, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> None:
+def inspect(
+    model: Path,
+    /,
+    *,
+    devices: int | None = None,
+    device: Literal["a100", "h100", "h200"] = "h100",
+    tokens: str | None = None,
+    text_bytes: str | None = None,
+    row_tokens: int | None = None,
+    micro_rows: int = 1,
+    recompute: Literal["auto", "yes", "no"] = "auto",
+    utilisation: float = 0.4,
+    price: float | None = None,
+    as_json: Annotated[bool, Parameter("--json", negative="")] = False,
+) -> None:
     """Show what a model is: its shape, its size, its tokenizer, and how it was trained.
 
-    MODEL is a run folder, what `twofold create` left, a Hugging Face folder or a .gguf file. Nothing is
-    loaded but the descriptions, so a large model answers as fast as a small one.
+    MODEL is a run folder, what `twofold create` left, a Hugging Face folder or a .gguf file; a config.json or
+    the name of a size (nano, micro, mini, small, medium, large, 1b, 70b) tells of a model that is not made yet.
+    Nothing is loaded but the descriptions, so a large model answers as fast as a small one.
+
+    With --devices, also plan its training on that many GPUs, on paper: memory, arithmetic, days and cost,
+    computed from the shape and from what you assume.
 
     Parameters
     ----------
     model
         The model.
+    devices
+        Plan a training run on so many GPUs.
+    device
+        Their kind, with 80 GB (a100, h100) or 141 GB (h200) each.
+    tokens
+        How many tokens to train on, such as 300M or 1.5T; 20 for each parameter unless given.
+    text_bytes
+        How much text, instead, such as 10T; a token is taken to be 4.2 bytes.
+    row_tokens
+        Tokens in a row; the model's context, but at most 4096, unless given.
+    micro_rows
+        Rows for each forward pass, on one GPU or on the few that share each matrix.
+    recompute
+        Keep only each layer's input and compute the layer twice: less memory, a third more arithmetic. auto does
+        so where nothing else fits.
+    utilisation
+        Share of the GPUs' peak that the run reaches; everything that makes it wait stands in this number.
+    price
+        US dollars for a GPU and an hour; an assumption of 1.50 (a100), 2.50 (h100) or 3.00 (h200) unless given.
     as_json
         Print the same facts as JSON, for scripts.
     """
-    facts = facts_of(model)
+    from twofold.cli.plan import config_of, plan_of, show_plan
+
+    if devices is None and (tokens is not None or text_bytes is not None):
+        raise UsageError("A plan needs to know how many GPUs there are: add --devices.")
+    shape = _shape_named(model)
+    facts = facts_of(model) if shape is None else _shape_facts(shape, str(model), "a size by name")
+    if devices is not None:
+        facts.plan = plan_of(
+            shape or config_of(Path(facts.path)), devices, device, tokens=tokens, text_bytes=text_bytes,
+            row_tokens=row_tokens, micro_rows=micro_rows, recompute=recompute, utilisation=utilisation,
+            price=price,
+        )  # fmt: skip
     if as_json:
         print(json.dumps(vars(facts), indent=2, ensure_ascii=False, default=str))
         return
@@ -59,16 +112,30 @@ def inspect(model: Path, /, *, as_json: Annotated[bool, Parameter("--json", nega
     section("Bytes", [(name, whole(count), size(count)) for name, count in facts.bytes.items()])
     section("Tokenizer", [(name, value_of(name, value)) for name, value in facts.tokenizer.items()])
     section("Training", [(name, value_of(name, value)) for name, value in facts.training.items()])
+    if facts.plan:
+        show_plan(facts.plan)
 
 
 def facts_of(model: Path) -> Facts:
     """Read the facts of a model's files. Raises FileError where there is no model, or a damaged one."""
     with explained(model, "read"):
         model.stat()
+    if model.suffix == ".json" and not model.is_dir():
+        from twofold.cli.plan import config_of
+
+        return _shape_facts(config_of(model), str(model), "a shape without weights")
     if not model.is_dir():
         return _gguf_facts(model)
     within = (model, *(model / stage for stage in STAGES))
     return _folder_facts(next((folder for folder in within if (folder / "config.json").is_file()), model))
+
+
+def _shape_named(model: Path) -> TransformerConfig | None:
+    """The size of that name, unless there is a file or folder of that name."""
+    from twofold.training.shapes import SHAPES
+
+    shape = SHAPES.get(str(model))
+    return None if shape is None or model.exists() else shape
 
 
 def _folder_facts(folder: Path) -> Facts:
@@ -78,13 +145,24 @@ def _folder_facts(folder: Path) -> Facts:
     path = folder / "config.json"
     if not path.is_file():
         raise FileError(f"{folder} holds no model: there is no config.json in it.{_models_below(folder)}")
-    config = TransformerConfig.from_hf(read_json(path), str(path))
+    kind = "a run folder" if (folder / "run.json").is_file() else "a Hugging Face folder"
+    facts = _shape_facts(TransformerConfig.from_hf(read_json(path), str(path)), str(folder), kind)
+    facts.bytes["on disk"] = sum(file.stat().st_size for file in sorted(folder.glob("*.safetensors")))
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.load(folder)
+        facts.tokenizer = _vocabulary_facts([tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)])
+        facts.tokenizer["fingerprint"] = tokenizer.fingerprint[:16]
+    facts.training = _training_facts(folder)
+    return facts
+
+
+def _shape_facts(config: TransformerConfig, path: str, kind: str) -> Facts:
+    """What follows from the shape alone."""
     parts = config.parameters_by_part()
     matrices = sum(parts.values()) - parts["norms"]
-    weights = sorted(folder.glob("*.safetensors"))
-    facts = Facts(
-        str(folder),
-        "a run folder" if (folder / "run.json").is_file() else "a Hugging Face folder",
+    return Facts(
+        path,
+        kind,
         shape={
             "family": config.model_type,
             "layers": config.num_hidden_layers,
@@ -101,15 +179,8 @@ def _folder_facts(folder: Path) -> Facts:
             "F32": 4 * config.count_parameters(),
             "F16 or BF16": 2 * config.count_parameters(),
             "Q8_0": matrices * 34 // 32 + 4 * parts["norms"],  # blocks of 32 and a scale; norms stay F32
-            "on disk": sum(file.stat().st_size for file in weights),
         },
     )
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.load(folder)
-        facts.tokenizer = _vocabulary_facts([tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)])
-        facts.tokenizer["fingerprint"] = tokenizer.fingerprint[:16]
-    facts.training = _training_facts(folder)
-    return facts
 
 
 def _models_below(folder: Path) -> str:
