@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from twofold.errors import UsageError
 from twofold.models.config import TransformerConfig
-from twofold.models.transformer import Transformer
+from twofold.models.transformer import Transformer, causal_attention
 from twofold.training.budget import (
     USABLE,
     Sharding,
@@ -128,6 +129,48 @@ def test_a_pass_keeps_within_a_quarter_of_the_estimate():
     kept = kept_by_autograd(config, 4, 64, lambda model, tokens: model.hidden(tokens))
     found = memory(config, 64, Sharding(micro_rows=4))
     assert found.activations + found.working_copy == pytest.approx(kept, rel=0.25)
+
+
+def test_without_fsdp_the_bfloat16_copies_are_those_that_autograd_keeps():
+    def kept(rows):
+        return kept_by_autograd(
+            SMALL, rows, 8, lambda model, tokens: next_token(model, Batch(tokens, tokens))
+        )
+
+    at_no_rows = kept(1) - (kept(3) - kept(1)) / 2
+    assert memory(SMALL, 8, Sharding()).working_copy == pytest.approx(at_no_rows, rel=0.03)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_with_fsdp_two_units_are_gathered_and_one_has_a_whole_gradient(name):
+    with torch.device("meta"):
+        model = Transformer(SHAPES[name])
+    units = (*model.model.layers, model.model.embed_tokens)
+    largest = max(sum(p.numel() for p in unit.parameters() if p.ndim == 2) for unit in units)
+    two_in_bfloat16, gradient = 2 * 2 * largest, 4 * largest
+    assert memory(SHAPES[name], 64, Sharding(shards=8)).working_copy == two_in_bfloat16 + gradient
+    cut = Sharding(shards=8, tensor_parallel=4)
+    assert memory(SHAPES[name], 64, cut).working_copy == (two_in_bfloat16 + gradient) / 4
+
+
+def test_recomputing_keeps_a_layers_input_and_no_more():
+    def recomputed(model, tokens):
+        x = model.model.embed_tokens(tokens)
+        for block in model.model.layers:
+            x = checkpoint(block, x, *model.tables(tokens, None), causal_attention, use_reentrant=True)
+        return x
+
+    def kept(layers, rows):
+        return kept_by_autograd(replace(SMALL, num_hidden_layers=layers), rows, 32, recomputed)
+
+    def counted(layers):
+        shape = replace(SMALL, num_hidden_layers=layers)
+        return memory(shape, 32, Sharding(micro_rows=2, recompute=True)).activations
+
+    a_layer = (kept(3, 3) - kept(3, 1)) - (kept(2, 3) - kept(2, 1))
+    assert a_layer > 0
+    assert counted(3) - counted(2) == a_layer
+    assert counted(1) - (counted(2) - counted(1)) == 2 * 32 * activation_bytes(SMALL)  # one layer at work
 
 
 def test_logits_are_counted_for_every_position_that_the_objective_holds():
