@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twofold.errors import UsageError
-from twofold.text.packing import IGNORED, PackedRows, Piece, plan_rows, plan_whole, shuffled
+from twofold.text.packing import (
+    IGNORED,
+    PackedRows,
+    Piece,
+    cut_into_stretches,
+    plan_rows,
+    plan_whole,
+    shuffled,
+)
 
 
 class Lists:
@@ -128,6 +136,33 @@ def test_documents_of_all_lengths_are_spread_over_an_epoch():
     for early, late in counts.values():
         assert early >= 10
         assert late >= 10
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=20), st.integers(1, 30), st.data())
+def test_stretches_cover_each_document_in_order(lengths, longest, data):
+    first = data.draw(st.integers(1, longest))
+    document, start, stop = cut_into_stretches(np.array(lengths), longest, first)
+    covered = [[] for _ in lengths]
+    for d, a, b in zip(document.tolist(), start.tolist(), stop.tolist(), strict=True):
+        assert 0 < b - a <= longest
+        covered[d] += range(a, b)
+    assert covered == [list(range(n)) for n in lengths]
+    assert all(np.sum(document == d) == 1 for d, n in enumerate(lengths) if n <= longest)
+
+
+def test_long_documents_are_mixed_over_the_whole_epoch():
+    """Ten books, and windows of one book's size: every part of an epoch must hold something of every book."""
+    packed = PackedRows(Lists([1000] * 10), 10, window_tokens=1000)
+    for tenth in range(10):
+        rows = range(tenth * 100, (tenth + 1) * 100)
+        assert {piece.document for row in rows for piece in packed.pieces(row)} == set(range(10))
+
+
+def test_long_documents_are_cut_elsewhere_in_the_next_epoch():
+    packed = PackedRows(Lists([1000]), 10)
+    epochs = [range(n * packed.rows_per_epoch, (n + 1) * packed.rows_per_epoch) for n in range(3)]
+    starts = [{p.start % 10 for row in rows for p in packed.pieces(row)} for rows in epochs]
+    assert len({tuple(sorted(found)) for found in starts}) > 1
 
 
 def test_a_corpus_shorter_than_a_row_is_one_padded_row():

@@ -6,7 +6,9 @@ document can be cut between any two steps and its pieces put in any rows: each t
 a target exactly once an epoch, no target crosses from one document into another, and the one token at
 a cut serves as a target on one side and as an input on the other.
 
-An epoch is a permutation of the documents, laid end to end and divided into windows of whole rows.
+An epoch is a permutation of *stretches*, laid end to end and divided into windows of whole rows. A document
+of up to a row is one stretch. A longer one is cut into stretches of a row each, at places that differ from
+epoch to epoch: whole books in a row would have the model learn one author after another, and forget.
 A window is planned on its own: first-fit decreasing (each row takes the longest item that fits, again
 and again); where none fits, the shortest is cut and its rest goes back. Only the last row of an epoch
 can have room left. So row k is a function of (seed, k), found without replaying what came before.
@@ -45,6 +47,23 @@ def shuffled(count: int, *key: int) -> np.ndarray:
     a stable sort, both of which are the same in every version of NumPy."""
     draws = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
     return np.argsort(draws, kind="stable")
+
+
+MOST_STRETCHES = 1 << 24  # of long documents; in more text than that many rows, a stretch is several rows
+
+
+def cut_into_stretches(
+    lengths: np.ndarray, longest: int, first: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(document, start, stop) of each stretch, int64: documents of up to `longest` steps are whole; others end
+    their first stretch after `first` steps (1 to `longest`) and each further one after `longest` more."""
+    lengths = np.asarray(lengths, np.int64)
+    counts = np.where(lengths <= longest, 1, 1 + -(-(lengths - first) // longest))
+    document = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = np.where(number == 0, 0, first + (number - 1) * longest)
+    stop = np.where(number == counts[document] - 1, lengths[document], first + number * longest)
+    return document, start, stop
 
 
 class _Pool:
@@ -187,8 +206,9 @@ class PackedRows:
         self.rows_per_epoch = -(-self.total // length)
         self.padding_per_epoch = self.rows_per_epoch * length - self.total
         self.rows_per_window = max(window_tokens // length, 1)
+        self.stretch = length * max(-(-self.total // (length * MOST_STRETCHES)), 1)
         self._epoch: int | None = None
-        self._order = np.zeros(0, np.int64)
+        self._stretches = (np.zeros(0, np.int64),) * 3  # document, start, stop; in the epoch's order
         self._ends = np.zeros(0, np.int64)
         self._window: tuple[int, int] | None = None
         self._plan: list[list[Piece]] = []
@@ -221,9 +241,16 @@ class PackedRows:
         return inputs, targets
 
     def _start_epoch(self, epoch: int) -> None:
-        lengths = self.documents.lengths
-        self._order = shuffled(len(lengths), self.seed, epoch) if self.shuffle else np.arange(len(lengths))
-        self._ends = np.cumsum(lengths[self._order])
+        lengths, first = self.documents.lengths, self.stretch
+        if self.shuffle:
+            draw = np.random.PCG64(np.random.SeedSequence((self.seed, epoch, 0, 0))).random_raw()
+            first = 1 + int(draw) % self.stretch
+        stretches = cut_into_stretches(lengths, self.stretch, first)
+        if self.shuffle:
+            order = shuffled(len(stretches[0]), self.seed, epoch)
+            stretches = tuple(column[order] for column in stretches)
+        self._stretches = stretches
+        self._ends = np.cumsum(stretches[2] - stretches[1])
         self._epoch = epoch
 
     def _plan_window(self, epoch: int, window: int) -> list[list[Piece]]:
@@ -233,11 +260,9 @@ class PackedRows:
         begin, end = window * steps, min((window + 1) * steps, self.total)
         first = int(np.searchsorted(self._ends, begin, side="right"))
         last = int(np.searchsorted(self._ends, end, side="left"))
-        order = self._order[first : last + 1]
-        stops = self.documents.lengths[order]
-        starts = np.zeros_like(stops)
-        # A document that crosses the window's edge is cut there.
-        starts[0] = begin - (int(self._ends[first]) - int(stops[0]))
+        order, starts, stops = (column[first : last + 1].copy() for column in self._stretches)
+        # A stretch that crosses the window's edge is cut there.
+        starts[0] = stops[0] - (int(self._ends[first]) - begin)
         stops[-1] -= int(self._ends[last]) - end
         pieces = list(map(Piece, order.tolist(), starts.tolist(), stops.tolist()))
         rows = plan_rows(pieces, self.length)
