@@ -35,9 +35,9 @@ from twofold.text.corpus import Corpus
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training import optimizers
 from twofold.training.loop import train
-from twofold.training.presets import PRESETS, Preset
 from twofold.training.progress import progress_for
 from twofold.training.settings import TrainSettings
+from twofold.training.shapes import PRESETS, Preset
 
 SHAPE = {field.name for field in fields(Preset)}
 
