@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -121,7 +122,11 @@ def _fault_of_the_machine(error: Exception) -> TwofoldError | None:
 
 
 def _say(message: str) -> None:
-    """One message on standard error, the program's name in red when a person is watching."""
+    """One message on standard error, the program's name in red when a person is watching. Of many processes that
+    all say the same only the first speaks; the others let it be heard before their exit ends it too."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(1)
+        return
     from twofold.cli.pages import wants_colour
 
     name = f"\x1b[1;31m{PROGRAM}:\x1b[0m" if wants_colour(sys.stderr) else f"{PROGRAM}:"

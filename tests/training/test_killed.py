@@ -31,11 +31,11 @@ from twofold.training.settings import TrainSettings
 run, shards, slow = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "slow"
 if slow:  # long writes, so that many kills fall into one
     import time
-    save = checkpoints.save_file
-    def save_slowly(tensors, path):
-        save(tensors, path)
+    write = checkpoints.write_parts
+    def write_slowly(path, tensors):
+        write(path, tensors)
         time.sleep(0.03)
-    checkpoints.save_file = save_slowly
+    checkpoints.write_parts = write_slowly
 torch.manual_seed(0)
 tokenizer = bytes_only()
 model = Transformer(TransformerConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1,

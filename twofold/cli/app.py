@@ -55,6 +55,8 @@ COMMANDS = (
     Command("completion", "twofold.cli.completion:completion", SHELL),
 )
 
+words: list[str] = []  # of the command line that runs now, for a command that hands it on
+
 INTRODUCTION = (
     "Make a language model from text, fine-tune it into an assistant, "
     "take it away as two files, and talk with it."
@@ -95,6 +97,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code: what the command returned if that is an int, else 0.
 
     Raises UsageError for a line that does not parse; what the command raises passes through."""
+    words[:] = arguments
     try:
         result = build_app()(words_of(arguments))
     except CycloptsError as error:

@@ -3,16 +3,68 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from twofold.training.settings import FINETUNING
+
+if TYPE_CHECKING:
+    from twofold.training.parallel import Layout
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Texts = Annotated[tuple[str, ...], Parameter(negative_iterable=())]
 Chats = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative_iterable=())]
+
+
+@Parameter(name="*", group=Group("Many processes", sort_key=99))
+@dataclass(frozen=True)
+class Processes:
+    """How the command is started in many processes, and how the model lies in their memory."""
+
+    shards: int = 1
+    """Processes that hold one copy of the weights between them; 1: each has its own. It changes no result."""
+    recompute: bool = False
+    """Keep less of the forward pass, and compute it again in the backward pass: less memory, a third more work."""
+    launcher: Literal["torchrun", "slurm", "ray"] | None = None
+    """Do not train here: print what starts this command in many processes, as a line for torchrun, a SLURM job, or
+    a job for a Ray cluster."""
+    nodes: int = 1
+    """For --launcher: machines."""
+    processes: int = 1
+    """For --launcher: processes on each of them, one for each GPU."""
+    restarts: int = 3
+    """For --launcher: how often to start again after a process died; the run goes on from its last checkpoint."""
+    cpu: bool = False
+    """For --launcher: ask for no GPUs."""
+    submit: bool = False
+    """For --launcher: run what it prints, by torchrun, sbatch, or ray job submit."""
+
+    def layout(self) -> Layout:
+        """The part that training itself wants to know."""
+        from twofold.training.parallel import Layout
+
+        return Layout(self.shards, self.recompute)
+
+    def launch(self, output: Path) -> int | None:
+        """Print or submit the command line that is being run, as --launcher says; its exit code. None without."""
+        from twofold.cli.app import words
+        from twofold.training.launch import Launch, script, submit, without
+
+        if self.launcher is None:
+            return None
+        launch = Launch(self.launcher, self.nodes, self.processes, self.restarts, self.cpu)
+        valued = ("--launcher", "--nodes", "--processes", "--restarts")
+        text = script(launch, without(words, valued, ("--cpu", "--submit")), output)
+        if self.submit:
+            return submit(launch, text)
+        print(text, end="")
+        return 0
+
+
+ALONE = Processes()
 
 
 def train(
@@ -36,7 +88,8 @@ def train(
     bad_files: Literal["refuse", "skip"] = "refuse",
     resume: bool = False,
     seed: int = 0,
-) -> None:
+    many: Processes = ALONE,
+) -> int:
     """Pretrain a model on text, from nothing.
 
     Reads the text, holds a part of it out, trains a tokenizer (or takes one), and learns to predict each next
@@ -84,6 +137,8 @@ def train(
     seed
         Of the weights and of the data's order.
     """
+    if (code := many.launch(output)) is not None:
+        return code
     from twofold.create.single import pretrain
     from twofold.training.progress import progress_for
 
@@ -103,8 +158,9 @@ def train(
         bad_files=bad_files,
         resume=resume,
         progress=progress_for("Pretraining"),
+        layout=many.layout(),
     )
-    _show_end(output, page, f'twofold generate {output} "Once upon a time"')
+    return _end(output, page, f'twofold generate {output} "Once upon a time"')
 
 
 def finetune(
@@ -126,7 +182,8 @@ def finetune(
     bad_files: Literal["refuse", "skip"] = "refuse",
     resume: bool = False,
     seed: int = 0,
-) -> None:
+    many: Processes = ALONE,
+) -> int:
     """Fine-tune a model on conversations: from one that goes on with text to an assistant.
 
     Learns the assistant's turns alone. Takes JSON lines with `messages` (as OpenAI has them), Alpaca's
@@ -170,6 +227,8 @@ def finetune(
     seed
         Of the data's order.
     """
+    if (code := many.launch(output)) is not None:
+        return code
     from twofold.create.single import finetune as tune
     from twofold.training.progress import progress_for
 
@@ -186,8 +245,9 @@ def finetune(
         bad_files=bad_files,
         resume=resume,
         progress=progress_for("Fine-tuning"),
+        layout=many.layout(),
     )
-    _show_end(output, page, f"twofold chat {output}")
+    return _end(output, page, f"twofold chat {output}")
 
 
 def _chosen(**settings: Any) -> dict[str, Any]:
@@ -195,7 +255,12 @@ def _chosen(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _show_end(run: Path, page: Path, command: str) -> None:
+def _end(run: Path, page: Path, command: str) -> int:
     """Where things are, and how to go on."""
-    print(f"{run}: done. The report: {page.resolve().as_uri()}", file=sys.stderr)
-    print(f"Go on with:  {command}\n             twofold export {run} -o two-files", file=sys.stderr)
+    from twofold.training.parallel import join, leave
+
+    if join().first:
+        print(f"{run}: done. The report: {page.resolve().as_uri()}", file=sys.stderr)
+        print(f"Go on with:  {command}\n             twofold export {run} -o two-files", file=sys.stderr)
+    leave()
+    return 0

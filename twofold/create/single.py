@@ -24,8 +24,9 @@ from twofold.text.corpus import STORE, Corpus, build_corpus
 from twofold.text.sources import ReadReport, read_documents
 from twofold.tokens.conversations import ConversationReport, read_conversations
 from twofold.tokens.tokenizer import Tokenizer
-from twofold.training.loop import train
+from twofold.training.loop import goes_on, train
 from twofold.training.machine import best_device, choose_precision
+from twofold.training.parallel import Layout, join
 from twofold.training.presets import plan
 from twofold.training.progress import Progress
 from twofold.training.run_folder import finished
@@ -45,33 +46,51 @@ def pretrain(
     bad_files: str = "refuse",
     resume: bool = False,
     progress: Progress | None = None,
+    layout: Layout | None = None,
 ) -> Path:
     """Pretrain a fresh model on `text` (files, folders, -, hf://…, or one corpus folder); return its report.
 
     settings: those of TrainSettings that were chosen; the rest follow from the preset and this machine.
     """
-    _check_new(run, resume)
     TrainSettings(**settings)  # refuse what cannot be before any work is done
-    corpus = _corpus(run / "data" / "text", text, bad_files)
-    shape = _decide(run / "data" / "plan.json", settings, preset)
-    settings = {
-        "batch_rows": shape["batch_rows"],
-        "row_tokens": PRESETS[shape["preset"]].row_tokens,
-    } | settings
-    tokens = run / "data" / "tokens"
-    if not tokens.is_dir():
-        given = None if tokenizer is None else Tokenizer.load(tokenizer)
-        prepare_tokens(corpus, tokens, PRESETS[shape["preset"]].vocab_size, given)
+    ranks = join()
+    resume = goes_on(run, resume, ranks)
+
+    def prepare() -> dict[str, Any]:
+        _check_new(run, resume)
+        corpus = _corpus(run / "data" / "text", text, bad_files)
+        shape = _decide(run / "data" / "plan.json", settings, preset)
+        if not (run / "data" / "tokens").is_dir():
+            given = None if tokenizer is None else Tokenizer.load(tokenizer)
+            prepare_tokens(corpus, run / "data" / "tokens", PRESETS[shape["preset"]].vocab_size, given)
+        return {**shape, "card": corpus.card}
+
+    made = ranks.first_does(prepare)
+    shape, tokens = PRESETS[made["preset"]], run / "data" / "tokens"
+    chosen = TrainSettings(**{"batch_rows": made["batch_rows"], "row_tokens": shape.row_tokens} | settings)
     its_tokenizer = Tokenizer.load(tokens)
-    chosen = TrainSettings(**settings)
-    config = PRESETS[shape["preset"]].config(its_tokenizer.vocab_size)
+    config = shape.config(its_tokenizer.vocab_size)
     config = replace(config, max_position_embeddings=max(config.max_position_embeddings, chosen.row_tokens))
-    torch.manual_seed(chosen.seed)
-    model = Transformer(config)
-    data = pretraining_data(tokens, its_tokenizer, chosen, corpus.card)
-    train(run, model, its_tokenizer, data, chosen, name="Pretraining", resume=resume, progress=progress)
-    write_samples(run, None, corpus)
-    return write_report(run / "report.html", report_of_run(run))
+    with torch.device("meta"):
+        model = Transformer(config)
+    data = pretraining_data(tokens, its_tokenizer, chosen, made["card"])
+    train(
+        run,
+        model,
+        its_tokenizer,
+        data,
+        chosen,
+        name="Pretraining",
+        resume=resume,
+        progress=progress,
+        layout=layout,
+    )
+
+    def present() -> Path:
+        write_samples(run, None, _corpus(run / "data" / "text", text, bad_files))
+        return write_report(run / "report.html", report_of_run(run))
+
+    return ranks.first_does(present)
 
 
 def finetune(
@@ -83,9 +102,12 @@ def finetune(
     bad_files: str = "refuse",
     resume: bool = False,
     progress: Progress | None = None,
+    layout: Layout | None = None,
 ) -> Path:
     """Fine-tune the model at `model` on the conversations in `chat`; return the new run's report."""
-    _check_new(run, resume)
+    ranks = join()
+    resume = goes_on(run, resume, ranks)
+    ranks.first_does(lambda: _check_new(run, resume))
     transformer, tokenizer, _ = load_model(model)
     report = ConversationReport()
     conversations = list(read_conversations(chat, on_bad=bad_files, report=report))
@@ -111,8 +133,9 @@ def finetune(
         chat=True,
         resume=resume,
         progress=progress,
+        layout=layout,
     )
-    return write_report(run / "report.html", report_of_run(run))
+    return ranks.first_does(lambda: write_report(run / "report.html", report_of_run(run)))
 
 
 def _check_new(run: Path, resume: bool) -> None:

@@ -44,8 +44,17 @@ class ModelInfo:
     chat: bool
 
 
-def save_folder(folder: str | Path, model: Transformer, tokenizer: Tokenizer, *, chat: bool) -> None:
+def save_folder(
+    folder: str | Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    *,
+    chat: bool,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write `model` and `tokenizer` into `folder` (made if need be), the weights last.
+
+    `weights` stand for the model's own where it holds only a part of them.
 
     Each file appears whole or not at all; for a folder that does so as one, call this inside
     `twofold.files.atomic_folder`. `chat`: an answer ends with <|im_end|>; otherwise with <|endoftext|>.
@@ -54,13 +63,14 @@ def save_folder(folder: str | Path, model: Transformer, tokenizer: Tokenizer, *,
     folder = Path(folder)
     check_vocabulary(tokenizer.vocab_size, model.config.vocab_size, str(folder))
     end, turn = tokenizer.end_of_text, tokenizer.im_end
+    weights = weights or model.state_dict()
     dtype = str(model.output_weight.dtype).removeprefix("torch.")
     special = {"bos_token_id": end, "eos_token_id": turn if chat else end, "pad_token_id": end}
     stops = [turn, end] if chat else end
     tokenizer.save(folder, chat=chat)
     write_json(folder / "config.json", {**model.config.to_hf(), **special, "torch_dtype": dtype})
     write_json(folder / "generation_config.json", {**special, "eos_token_id": stops, "do_sample": True})
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     data = save(tensors, metadata={"format": "pt", _FINGERPRINT: tokenizer.fingerprint})
     with atomic_write(folder / WEIGHTS, "wb") as file:
         file.write(data)

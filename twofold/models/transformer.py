@@ -9,7 +9,7 @@ key-value heads (2305.13245); SwiGLU (2002.05202).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -129,22 +129,31 @@ class Transformer(nn.Module):
         self.model.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.initialize()
+        if not self.model.norm.weight.is_meta:  # else whoever gives it memory gives it weights
+            self.initialize()
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Fresh weights: matrices of the trunk uniform with std 1/√(inputs), the two that write into the
-        stream zero (so that each block starts as the identity), embedding and output normal."""
+        """Take fresh weights."""
+        for parameter, value in self.fresh(generator):
+            parameter.copy_(value)
+
+    def fresh(self, generator: torch.Generator | None = None) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Each parameter with a fresh value for it, float32 on the CPU: matrices of the trunk uniform with std
+        1/√(inputs), the two that write into the stream zero (so that each block starts as the identity),
+        embedding and output normal, norms one."""
         for name, parameter in self.named_parameters():
+            value = torch.empty(parameter.shape)
             if parameter.ndim == 1:
-                parameter.fill_(1.0)
+                value.fill_(1.0)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
-                parameter.zero_()
+                value.zero_()
             elif "embed_tokens" in name or "lm_head" in name:
-                parameter.normal_(std=0.02, generator=generator)
+                value.normal_(std=0.02, generator=generator)
             else:
                 bound = math.sqrt(3.0 / parameter.shape[1])
-                parameter.uniform_(-bound, bound, generator=generator)
+                value.uniform_(-bound, bound, generator=generator)
+            yield parameter, value
 
     @property
     def output_weight(self) -> Tensor:

@@ -76,7 +76,7 @@ class CpuAttention:
     def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
         """[B, H, T, C]; other lengths, dtypes and devices than the mask's go to `causal_attention`."""
         T = q_BHTC.shape[2]
-        if T > len(self.mask) or q_BHTC.dtype != self.mask.dtype or q_BHTC.device != self.mask.device:
+        if len(self.mask) < T or q_BHTC.dtype != self.mask.dtype or q_BHTC.device != self.mask.device:
             return causal_attention(layer, q_BHTC, k_BKTC, v_BKTC)
         K = k_BKTC.shape[1]
         k, v = (x.to(q_BHTC.dtype).contiguous() for x in (k_BKTC, v_BKTC))

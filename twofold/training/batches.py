@@ -15,7 +15,9 @@ from twofold.training.objectives import Batch
 class Batches(Protocol):
     """What the loop asks of its data."""
 
-    def step(self, step: int) -> Batch: ...
+    def step(self, step: int, first: int = 0, rows: int | None = None) -> Batch:
+        """The batch of a step, or `rows` of its rows from `first` on."""
+        ...
 
     def epoch(self, step: int) -> float:
         """How many times the data has been seen when `step` begins."""
@@ -27,9 +29,9 @@ class RowBatches:
     def __init__(self, packed: PackedRows, rows: int) -> None:
         self.packed, self.rows = packed, rows
 
-    def step(self, step: int) -> Batch:
+    def step(self, step: int, first: int = 0, rows: int | None = None) -> Batch:
         """int64 inputs and targets, each [rows, T]."""
-        inputs, targets = self.packed.batch(step * self.rows, self.rows)
+        inputs, targets = self.packed.batch(step * self.rows + first, self.rows if rows is None else rows)
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
     def epoch(self, step: int) -> float:

@@ -33,13 +33,15 @@ from twofold.training.batches import Batches, split_batch
 from twofold.training.checkpoints import load_checkpoint, save_checkpoint
 from twofold.training.compiling import GAIN, WORTH_TRYING, Remembered, cannot_compile, seconds_of
 from twofold.training.evaluate import held_out_bits_per_byte
-from twofold.training.machine import best_device, choose_precision, environment, keep_pages, matmul_peak
+from twofold.training.machine import choose_precision, environment, keep_pages, matmul_peak
 from twofold.training.objectives import Batch, Objective, next_token
 from twofold.training.optimizers import Optimizer
+from twofold.training.parallel import Layout, Ranks, gathered, join, spread, whole
 from twofold.training.progress import Progress, Silent
 from twofold.training.run_folder import Metrics, claim, finished
 from twofold.training.settings import TrainSettings, rate_share
 
+_SIGNS_OF_DEATH = ("Connection closed", "Connection reset", "NCCL", "Broken pipe", "Timed out", "timed out")
 _REPLAN = (0.05, 0.15, 0.3)  # shares of the run at which the number of steps is set anew from the clock
 
 
@@ -79,23 +81,41 @@ def train(
     chat: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
+    layout: Layout | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place until the settings say it is enough; return what `run.json` then holds.
 
+    A model on the meta device, of which no process holds more than its share, gets fresh weights from the seed.
+    Started by torchrun, all its processes train one model, laid out as `layout` says; the first one writes.
     With `resume`, an unfinished run in the folder goes on and a finished one is returned as it is (with its
-    weights in `run`, not in `model`). Raises Interrupted after Ctrl-C or SIGTERM, everything saved;
-    TrainingError when the loss is no longer finite; UsageError and FileError about the folder.
+    weights in `run`, not in `model`, as after a run of many processes). Raises Interrupted after Ctrl-C or
+    SIGTERM, everything saved; TrainingError when the loss is no longer finite; UsageError and FileError about
+    the folder.
     """
-    run = Path(run)
-    if resume and (done := finished(run)) is not None:
+    run, ranks, layout = Path(run), join(), layout or Layout()
+    resume = goes_on(run, resume, ranks)
+    if resume and (done := ranks.agree(finished(run))) is not None:
         return done
-    claim(run, {"name": name, **settings.to_json(), "model": asdict(model.config)}, resume)
+    asked = {"name": name, **settings.to_json(), "model": asdict(model.config)}
+    ranks.first_does(lambda: claim(run, asked, resume))
     again = "The same command" if resume else "The same command with --resume"
-    loop = _Loop(run, model, data, settings, objective, progress or Silent(), again)
+    speak = progress if ranks.first and progress else Silent()
+    loop = _Loop(run, model, data, settings, objective, speak, again, layout)
     try:
         loop.go()
         result = loop.finish()
-        save_folder(run, model, tokenizer, chat=chat)
+        weights = gathered(model.state_dict(), ranks)
+        ranks.first_does(lambda: save_folder(run, model, tokenizer, chat=chat, weights=weights))
+    except RuntimeError as error:
+        if ranks.world > 1 and any(word in str(error) for word in _SIGNS_OF_DEATH):
+            raise TrainingError(
+                "Another process of this run has died or cannot be reached; its own message says why. Whatever "
+                "the last checkpoint holds is safe. "
+                + again
+                + " goes on from it, and torchrun --max-restarts "
+                "does so by itself."
+            ) from error
+        raise
     finally:
         loop.close()
     record = {
@@ -105,11 +125,18 @@ def train(
         "parameters": model.config.parameters_by_part(),
         "data": data.card or {},
         "result": result,
-        "environment": environment(loop.device, loop.precision),
+        "environment": environment(loop.device, loop.precision)
+        | {"processes": ranks.world, "shards": layout.shards, "recompute": layout.recompute},
     }
-    write_json(run / "run.json", record)
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    ranks.first_does(lambda: write_json(run / "run.json", record))
+    if ranks.first:
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return record
+
+
+def goes_on(run: Path, resume: bool, ranks: Ranks) -> bool:
+    """Whether this is the same run once more: by wish, or because torchrun started it again after a death."""
+    return ranks.agree(resume or (ranks.restarted and (run / "settings.json").is_file()))
 
 
 class _Loop:
@@ -124,24 +151,28 @@ class _Loop:
         objective: Objective,
         progress: Progress,
         again: str,
+        layout: Layout,
     ) -> None:
         keep_pages()
+        self.ranks = join()
         self.again = again  # what goes on with the run, for people
         self.run, self.model, self.data, self.settings, self.progress = run, model, data, settings, progress
-        self.device = best_device()
-        self.precision = choose_precision(settings.precision, self.device)
-        self.peak = matmul_peak(self.precision, self.device.type)
-        model.to(self.device).train()
+        self.share = self.ranks.rows(settings.batch_rows) if self.ranks.world > 1 else None
+        self.device = self.ranks.device
+        self.precision = self.ranks.agree(choose_precision(settings.precision, self.device))
+        self.peak = self.ranks.agree(matmul_peak(self.precision, self.device.type)) * self.ranks.world
+        self.root = spread(model, self.ranks, layout, settings.seed)
+        model.train()
         self.optimizer = Optimizer(model, settings, self.precision)
-        found = load_checkpoint(run, model, self.optimizer, progress.tell)
+        found = load_checkpoint(run, model, self.optimizer, progress.tell, self.ranks)
         self.state = State() if found is None else State(**{key: found[key] for key in asdict(State())})
         if found is not None:
             progress.tell(f"going on from step {self.state.step:,}")
         model.keep_rotary(settings.row_tokens)
         if self.device.type == "cpu":
             model.attend = CpuAttention(settings.row_tokens, self.precision)
-        self.objective = self.loss_of = objective
-        self.metrics = Metrics(run / "metrics.jsonl", self.state.step)
+        self.objective = self.loss_of = self.through(objective)
+        self.metrics = Metrics(run / "metrics.jsonl", self.state.step) if self.ranks.first else None
         self.flops_per_token = model.config.flops_per_token(settings.row_tokens)
         self.began = time.perf_counter() - self.state.seconds
         self.saved_at = time.perf_counter()
@@ -150,7 +181,8 @@ class _Loop:
 
     def close(self) -> None:
         """Put away what is open; the model is left ready for inference."""
-        self.metrics.close()
+        if self.metrics is not None:
+            self.metrics.close()
         self.progress.close()
         self.model.attend = causal_attention
         self.model.eval()
@@ -165,25 +197,36 @@ class _Loop:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
 
+    def through(self, objective: Objective) -> Objective:
+        """The objective itself, or as the module that the processes share computes it."""
+        if self.root is None:
+            return objective
+        return lambda model, batch: self.root(objective, batch)
+
     # One step.
 
+    def batch(self, step: int) -> Batch:
+        """This process's rows of a step."""
+        return self.data.batches.step(step, *self.share) if self.share else self.data.batches.step(step)
+
     def gradients(self, batch: Batch) -> tuple[float, float, int]:
-        """Leave the batch's gradient on the parameters: (nats in all, its norm, targets)."""
-        count = batch.count()
+        """Leave the whole batch's gradient on the parameters: (nats in all, its norm, targets), over all
+        processes."""
+        count = int(self.ranks.sum(batch.count())[0])
         nats = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in split_batch(batch, self.settings.micro_rows):
             with self.autocast():
                 loss = self.loss_of(self.model, part.to(self.device))
             (loss / max(count, 1)).backward()
             nats += loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        return float(nats), float(norm), count
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip))
+        return self.ranks.sum(float(nats))[0], float(norm), count
 
     def step(self) -> dict[str, Any] | None:
         """One optimizer step; a row of metrics when one is due."""
         start = time.perf_counter()
         state, settings = self.state, self.settings
-        batch = self.data.batches.step(state.step)
+        batch = self.batch(state.step)
         nats, norm, count = self.gradients(batch)
         if not (math.isfinite(nats) and math.isfinite(norm)):
             self.explain_divergence(nats, norm)
@@ -193,7 +236,7 @@ class _Loop:
         state.step += 1
         state.tokens += count
         self.nats, self.counted = self.nats + nats, self.counted + count
-        self.places += batch.targets.numel()
+        self.places += batch.targets.numel() * self.ranks.world
         self.busy += time.perf_counter() - start
         if state.step % settings.log_steps and state.step != state.steps:
             return None
@@ -236,7 +279,10 @@ class _Loop:
         state, wish = self.state, self.settings.compile
         undecided = state.compiled is None
         if undecided:
-            state.compiled = self.pays_to_compile() if wish == "auto" else wish == "yes"
+            if self.ranks.world > 1 and wish == "auto":
+                state.compiled = False
+            else:
+                state.compiled = self.pays_to_compile() if wish == "auto" else wish == "yes"
         self.loss_of = self.objective
         if not state.compiled or self.compile_step():
             return
@@ -290,7 +336,7 @@ class _Loop:
         self.choose_step()
         if not state.steps:
             state.start_seconds = self.seconds()
-            state.steps = settings.steps or self.steps_that_fit(seconds_of(self.trial, 2))
+            state.steps = settings.steps or self.agreed_steps(seconds_of(self.trial, 2))
         with _stop_signals() as stopped:
             while state.step < state.steps:
                 row = self.step()
@@ -298,15 +344,16 @@ class _Loop:
                 if looked := self.look():
                     row = {**(row or {"step": state.step, "steps": state.steps}), **looked}
                 if row:
-                    self.metrics.add(row)
+                    self.note(row)
                     self.progress.update({**row, "seconds_left": (state.steps - state.step) * self.pace()})
-                if stopped.is_set():
+                stop, save = self.ranks.sum(stopped.is_set(), self.ranks.first and self.checkpoint_due())
+                if stop:
                     path = self.save()
                     raise Interrupted(
                         f"Stopped at step {state.step:,} of {state.steps:,}; everything is saved in {path}. "
                         f"{self.again} goes on from there."
                     )
-                if self.checkpoint_due():
+                if save:
                     self.save()
 
     def look(self) -> dict[str, float] | None:
@@ -315,7 +362,17 @@ class _Loop:
         rows = self.data.held_out_glance
         if rows is None or step == steps or step * (n + 1) // steps == (step - 1) * (n + 1) // steps:
             return None
-        return {"held_out_bits_per_byte": held_out_bits_per_byte(self.model, rows, self.autocast())}
+        return {"held_out_bits_per_byte": self.bits_per_byte(rows)}
+
+    def bits_per_byte(self, rows: HeldOutRows) -> float:
+        """Held-out text scored as the model now stands, whatever the objective."""
+        loss_of = self.through(next_token)
+        return held_out_bits_per_byte(self.model, rows, self.autocast(), loss_of, self.ranks)
+
+    def note(self, row: dict[str, Any]) -> None:
+        """Add a row of metrics."""
+        if self.metrics is not None:
+            self.metrics.add(row)
 
     def checkpoint_due(self) -> bool:
         """By steps if so set, else by the clock; always one at the very end, before the last evaluation."""
@@ -328,7 +385,7 @@ class _Loop:
     def save(self) -> Path:
         """A checkpoint of this moment."""
         self.state.seconds = self.seconds()
-        path = save_checkpoint(self.run, self.model, self.optimizer, asdict(self.state))
+        path = save_checkpoint(self.run, self.model, self.optimizer, asdict(self.state), self.ranks)
         self.saved_at = time.perf_counter()
         return path
 
@@ -338,14 +395,14 @@ class _Loop:
         result = {"steps": state.steps, "tokens": state.tokens, "epochs": self.data.batches.epoch(state.step)}
         result["compiled"] = state.compiled
         if self.data.held_out is not None:
-            bits = held_out_bits_per_byte(self.model, self.data.held_out, self.autocast())
+            bits = self.bits_per_byte(self.data.held_out)
             result |= {
                 "held_out_bits_per_byte": bits,
                 "held_out_tokens": self.data.held_out.tokens,
                 "held_out_bytes": self.data.held_out.text_bytes,
             }
             row = {"step": state.step, "steps": state.steps, "seconds": round(self.seconds(), 3)}
-            self.metrics.add({**row, "held_out_bits_per_byte": bits})
+            self.note({**row, "held_out_bits_per_byte": bits})
             self.progress.update({**row, "held_out_bits_per_byte": bits})
         return result | {"seconds": round(self.seconds(), 1)}
 
@@ -361,7 +418,7 @@ class _Loop:
 
     def trial(self) -> None:
         """The first batch's gradient, for the time it takes."""
-        self.gradients(self.data.batches.step(0))
+        self.gradients(self.batch(0))
         self.model.zero_grad(set_to_none=True)
 
     def pace(self) -> float:
@@ -378,7 +435,11 @@ class _Loop:
             return
         state.replanned += 1
         fewest = math.ceil(state.step / level)  # with fewer, the rate should have begun to fall already
-        state.steps = max(self.steps_that_fit(self.pace()), fewest)
+        state.steps = max(self.agreed_steps(self.pace()), fewest)
+
+    def agreed_steps(self, seconds_a_step: float) -> int:
+        """What the first process makes of its own clock."""
+        return self.ranks.agree(self.steps_that_fit(seconds_a_step))
 
     def steps_that_fit(self, seconds_a_step: float) -> int:
         """Steps for the run's minutes, less the time before the first and that for the last evaluation."""

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from twofold.errors import FileError
 from twofold.training.settings import TrainSettings
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero among those that keep singular values near one
@@ -31,6 +30,22 @@ def orthogonalize(matrices: Tensor, precision: torch.dtype = torch.float32, iter
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.mT).to(matrices.dtype)
+
+
+def orthogonalize_shared(matrices: Tensor, precision: torch.dtype) -> Tensor:
+    """`orthogonalize` where many processes hold the matrices' rows: each gathers some whole matrices, does
+    those, and gives the rows back."""
+    if not hasattr(matrices, "full_tensor"):
+        return orthogonalize(matrices, precision)
+    from torch.distributed.tensor import DTensor, Shard
+
+    mesh, layout = matrices.device_mesh, matrices.placements
+    one_each = [Shard(0)] * mesh.ndim
+    mine = matrices.redistribute(placements=one_each)
+    done = orthogonalize(mine.to_local(), precision)
+    shape, stride = matrices.shape, matrices.stride()
+    done = DTensor.from_local(done, mesh, one_each, shape=shape, stride=stride)
+    return done.redistribute(placements=layout)
 
 
 class Muon:
@@ -53,7 +68,7 @@ class Muon:
                 self.buffers[name].lerp_(parameter.grad, 1 - self.momentum)
             updates = torch.stack([p.grad.lerp(self.buffers[name], self.momentum) for name, p in group])
             scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
-            updates = orthogonalize(updates, self.precision)
+            updates = orthogonalize_shared(updates, self.precision)
             for (_, parameter), update in zip(group, updates, strict=True):
                 if decay:
                     parameter.mul_(1 - rate * decay)
@@ -95,30 +110,15 @@ class Optimizer:
         self.adamw.step()
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a resume needs, by name."""
+        """All that a resume needs, by name: the state itself, to be kept or to be filled."""
         found = {f"muon.{name}": buffer for name, buffer in self.muon.buffers.items()}
         for name, parameter in self._adamw_parameters():
-            for key, value in self.adamw.state[parameter].items():
-                found[f"adamw.{key}.{name}"] = value
+            state = self.adamw.state[parameter]
+            if not state:  # as AdamW makes it at its first step
+                state["step"] = torch.zeros((), device=parameter.device)
+                state |= {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            found |= {f"adamw.{key}.{name}": value for key, value in state.items()}
         return found
-
-    def load(self, tensors: dict[str, Tensor], source: str) -> None:
-        """Put back what `tensors` gave. Raises FileError when they belong to another model."""
-        expected = {f"muon.{name}": buffer for name, buffer in self.muon.buffers.items()}
-        for name, parameter in self._adamw_parameters():
-            state = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-            self.adamw.state[parameter].update(state)
-            expected |= {f"adamw.{key}.{name}": value for key, value in state.items()}
-        if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in tensors.items()}:
-            raise FileError(
-                f"{source} belongs to a model of another shape; it cannot be resumed with this one."
-            )
-        for name, target in expected.items():
-            target.copy_(tensors[name])
 
     def _adamw_parameters(self) -> Iterable[tuple[str, Tensor]]:
         for kind, group in zip(self.names, self.adamw.param_groups, strict=True):

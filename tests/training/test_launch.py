@@ -1,0 +1,92 @@
+"""What `--launcher` prints is what starts the run: run here, with stand-ins for a cluster's own programs."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from twofold.__main__ import main
+from twofold.errors import TwofoldError, UsageError
+from twofold.files import read_json
+from twofold.training.launch import Launch, script, submit, without
+
+TRAIN = ["train", "book.txt", "-o", "a run", "--steps", "6", "--preset", "nano", "--row-tokens", "32"]
+TRAIN += ["--batch-rows", "4", "--precision", "float32", "--compile", "no"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a small book, and programs named as a cluster's that do the same on this machine."""
+    dice = random.Random(0)
+    words = ["".join(dice.choices("abdefghiklmnoprstuw", k=5)) for _ in range(200)]
+    lines = (" ".join(dice.choices(words, k=9)) + ".\n\n" for _ in range(3000))
+    (tmp_path / "book.txt").write_text("".join(lines))
+    for name, body in {"scontrol": "echo 127.0.0.1", "srun": 'exec "$@"', "sbatch": "exec sh"}.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "here")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_torchrun_line_trains(folder, capsys):
+    assert main([*TRAIN, "--launcher", "torchrun", "--processes", "2", "--cpu"]) == 0
+    line = capsys.readouterr().out
+    assert "--launcher" not in line
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert read_json(folder / "a run" / "run.json")["environment"]["processes"] == 2
+    assert (folder / "a run" / "report.html").is_file()
+    assert done.stderr.count("done. The report") == 1  # one process speaks
+
+
+def test_a_submitted_slurm_job_trains_and_the_same_job_goes_on(folder):
+    command = [
+        sys.executable,
+        "-m",
+        "twofold",
+        *TRAIN,
+        "--launcher=slurm",
+        "--processes=2",
+        "--cpu",
+        "--submit",
+    ]
+    for _ in range(2):  # the second finds a finished run, which is no fault
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert read_json(folder / "a run" / "run.json")["result"]["steps"] == 6
+
+
+def test_a_ray_job_is_a_python_program_that_names_the_run(tmp_path):
+    text = script(Launch("ray", nodes=2, processes=4), ["train", "it's", "-o", "x"], tmp_path / "x")
+    compile(text, "job.py", "exec")
+    assert "num_workers=8, use_gpu=True" in text
+    assert repr(["train", "it's", "-o", "x"]) in text
+
+
+def test_a_job_asks_for_what_it_uses(tmp_path):
+    text = script(Launch("slurm", nodes=3, processes=8), ["train"], tmp_path)
+    assert "#SBATCH --nodes=3\n" in text
+    assert "#SBATCH --gpus-per-node=8\n" in text
+    assert "--nnodes 3 --nproc-per-node 8" in text
+    assert "gpus" not in script(Launch("slurm", cpu=True), ["train"], tmp_path)
+
+
+def test_without_takes_options_out_with_their_values():
+    words = ["train", "--nodes", "2", "a b", "--cpu", "--processes=4", "-o", "x"]
+    assert without(words, ["--nodes", "--processes"], ["--cpu"]) == ["train", "a b", "-o", "x"]
+
+
+def test_what_cannot_be_launched_is_said(monkeypatch, tmp_path):
+    with pytest.raises(UsageError, match="--nodes must be at least 1"):
+        Launch("slurm", nodes=0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TwofoldError, match="no sbatch here"):
+        submit(Launch("slurm"), "")
