@@ -11,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +37,8 @@ from twofold.training.parallel import Layout, Ranks, gathered, join, spread, who
 from twofold.training.progress import Progress, Silent
 from twofold.training.run_folder import Metrics, claim, finished
 from twofold.training.settings import TrainSettings, rate_share
+from twofold.training.stopping import deaths_explained, stop_signals
 
-_SIGNS_OF_DEATH = ("Connection closed", "Connection reset", "NCCL", "Broken pipe", "Timed out", "timed out")
 _REPLAN = (0.05, 0.15, 0.3)  # shares of the run at which the number of steps is set anew from the clock
 
 
@@ -102,20 +99,11 @@ def train(
     speak = progress if ranks.first and progress else Silent()
     loop = _Loop(run, model, data, settings, objective, speak, again, layout)
     try:
-        loop.go()
-        result = loop.finish()
-        weights = gathered(model.state_dict(), ranks)
-        ranks.first_does(lambda: save_folder(run, model, tokenizer, chat=chat, weights=weights))
-    except RuntimeError as error:
-        if ranks.world > 1 and any(word in str(error) for word in _SIGNS_OF_DEATH):
-            raise TrainingError(
-                "Another process of this run has died or cannot be reached; its own message says why. Whatever "
-                "the last checkpoint holds is safe. "
-                + again
-                + " goes on from it, and torchrun --max-restarts "
-                "does so by itself."
-            ) from error
-        raise
+        with deaths_explained(ranks.world == 1, again):
+            loop.go()
+            result = loop.finish()
+            weights = gathered(model.state_dict(), ranks)
+            ranks.first_does(lambda: save_folder(run, model, tokenizer, chat=chat, weights=weights))
     finally:
         loop.close()
     record = {
@@ -337,7 +325,7 @@ class _Loop:
         if not state.steps:
             state.start_seconds = self.seconds()
             state.steps = settings.steps or self.agreed_steps(seconds_of(self.trial, 2))
-        with _stop_signals() as stopped:
+        with stop_signals(self.ranks.world == 1) as stopped:
             while state.step < state.steps:
                 row = self.step()
                 self.replan()
@@ -448,24 +436,3 @@ class _Loop:
         last_look = seconds_a_step * 0.4 * tokens / batch  # a forward pass is about a third of a step
         seconds = 60 * self.settings.minutes - self.state.start_seconds - last_look
         return max(int(seconds / seconds_a_step), 1)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if stopped.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopped.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
