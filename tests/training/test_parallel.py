@@ -51,7 +51,7 @@ sys.stdout.flush()
 tokenizer = bytes_only()
 with torch.device("meta"):
     model = Transformer(TransformerConfig(vocab_size=tokenizer.vocab_size, hidden_size=30, num_hidden_layers=3,
-        num_attention_heads=3, num_key_value_heads=1, head_dim=16, intermediate_size=66, max_position_embeddings=32,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=66, max_position_embeddings=32,
         tie_word_embeddings=given.pop("tied", True)))
 held_out = HeldOutRows(Shards.open(folder + "/held_out"), 32)
 data = Data(RowBatches(PackedRows(Shards.open(folder + "/train"), 32, seed=1), 8), held_out, held_out)
@@ -131,7 +131,14 @@ def assert_same_run(one, other, rel=2e-4):
 
 @pytest.mark.parametrize(
     ("processes", "layout"),
-    [(2, {}), (2, {"shards": 2}), (4, {"shards": 2, "recompute": True}), (4, {"shards": 4})],
+    [
+        (2, {}),
+        (2, {"shards": 2}),
+        (2, {"tensor": 2}),
+        (4, {"shards": 2, "recompute": True}),
+        (4, {"shards": 4}),
+        (4, {"shards": 2, "tensor": 2}),
+    ],
 )
 def test_the_same_run_on_any_number_of_processes(launch, tmp_path, processes, layout):
     launch("one", 1)
@@ -143,18 +150,19 @@ def test_the_same_run_on_any_number_of_processes(launch, tmp_path, processes, la
     assert_same_run(tmp_path / "one", tmp_path / "many")
 
 
-def test_an_untied_output_matrix_is_shared_out_too(launch, tmp_path):
+@pytest.mark.parametrize("layout", [{"shards": 2}, {"tensor": 2, "recompute": True}])
+def test_an_untied_output_matrix_is_shared_out_too(launch, tmp_path, layout):
     launch("one", 1, tied=False)
-    launch("many", 2, {"shards": 2}, tied=False)
+    launch("many", 2, layout, tied=False)
     assert_same_run(tmp_path / "one", tmp_path / "many")
 
 
 def test_a_run_goes_on_with_fewer_processes(launch, tmp_path):
     launch("one", 1)
-    out = launch("many", 4, {"shards": 4}, stop=4)
+    out = launch("many", 4, {"shards": 2, "tensor": 2}, stop=4)
     assert "Interrupted" in out
     assert [path.name for path in list_checkpoints(tmp_path / "many")] == ["step-00000004"]
-    launch("many", 2, {"shards": 1}, stop=8)
+    launch("many", 2, {"tensor": 2}, stop=8)
     assert "step-00000008" in [path.name for path in list_checkpoints(tmp_path / "many")]
     launch("many", 1)
     assert_same_run(tmp_path / "one", tmp_path / "many")

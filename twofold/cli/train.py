@@ -25,7 +25,10 @@ class Processes:
     """How the command is started in many processes, and how the model lies in their memory."""
 
     shards: int = 1
-    """Processes that hold one copy of the weights between them; 1: each has its own. It changes no result."""
+    """Processes that hold one copy of the weights between them (FSDP); 1: each has its own. It changes no result."""
+    tensor: int = 1
+    """Processes that divide each matrix product among them: for models too large for --shards alone, within a machine.
+    Processes = replicas × shards × tensor."""
     recompute: bool = False
     """Keep less of the forward pass, and compute it again in the backward pass: less memory, a third more work."""
     launcher: Literal["torchrun", "slurm", "ray"] | None = None
@@ -46,7 +49,7 @@ class Processes:
         """The part that training itself wants to know."""
         from twofold.training.parallel import Layout
 
-        return Layout(self.shards, self.recompute)
+        return Layout(self.shards, self.tensor, self.recompute)
 
     def launch(self, output: Path) -> int | None:
         """Print or submit the command line that is being run, as --launcher says; its exit code. None without."""

@@ -34,9 +34,9 @@ def held_out_bits_per_byte(
     ranks = ranks or Ranks(device=next(model.parameters()).device)
     nats = 0.0
     try:
-        for turn in batched(rows.batches(STEPS), ranks.world):
-            inputs, targets = map(torch.from_numpy, turn[ranks.rank if ranks.rank < len(turn) else 0])
-            if ranks.rank >= len(turn):  # everyone takes every turn, at the end for nothing
+        for turn in batched(rows.batches(STEPS), ranks.shares):
+            inputs, targets = map(torch.from_numpy, turn[ranks.share if ranks.share < len(turn) else 0])
+            if ranks.share >= len(turn):  # everyone takes every turn, at the end for nothing
                 targets = torch.full_like(targets, IGNORE)
             with precision or nullcontext():
                 nats += float(loss_of(model, Batch(inputs, targets).to(ranks.device)))

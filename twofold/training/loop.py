@@ -12,7 +12,7 @@ import contextlib
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def train(
         "data": data.card or {},
         "result": result,
         "environment": environment(loop.device, loop.precision)
-        | {"processes": ranks.world, "shards": layout.shards, "recompute": layout.recompute},
+        | {"processes": ranks.world, **asdict(layout)},
     }
     ranks.first_does(lambda: write_json(run / "run.json", record))
     if ranks.first:
@@ -142,7 +142,7 @@ class _Loop:
         layout: Layout,
     ) -> None:
         keep_pages()
-        self.ranks = join()
+        self.ranks = replace(join(), tensor=layout.tensor)
         self.again = again  # what goes on with the run, for people
         self.run, self.model, self.data, self.settings, self.progress = run, model, data, settings, progress
         self.share = self.ranks.rows(settings.batch_rows) if self.ranks.world > 1 else None
@@ -189,7 +189,7 @@ class _Loop:
         """The objective itself, or as the module that the processes share computes it."""
         if self.root is None:
             return objective
-        return lambda model, batch: self.root(objective, batch)
+        return lambda model, batch: self.root(objective, batch.padded(self.ranks.tensor))
 
     # One step.
 
@@ -224,7 +224,7 @@ class _Loop:
         state.step += 1
         state.tokens += count
         self.nats, self.counted = self.nats + nats, self.counted + count
-        self.places += batch.targets.numel() * self.ranks.world
+        self.places += batch.targets.numel() * self.ranks.shares
         self.busy += time.perf_counter() - start
         if state.step % settings.log_steps and state.step != state.steps:
             return None

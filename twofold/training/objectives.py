@@ -31,6 +31,13 @@ class Batch:
         """The same batch there."""
         return Batch(self.inputs.to(device), self.targets.to(device))
 
+    def padded(self, multiple: int) -> Batch:
+        """Rows of a multiple of `multiple` places; the new ones, at the end, count for nothing."""
+        room = -self.inputs.shape[1] % multiple
+        if not room:
+            return self
+        return Batch(F.pad(self.inputs, (0, room)), F.pad(self.targets, (0, room), value=IGNORE))
+
 
 Objective = Callable[[Transformer, Batch], Tensor]
 
@@ -39,9 +46,13 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
     """Negative log-probability, in nats, summed over the targets that count.
 
     Pretraining and supervised fine-tuning both: they differ in which targets count.
-    `linear_cross_entropy` never holds all the logits at once.
     """
-    hidden = model.hidden(batch.inputs).flatten(0, 1)
+    hidden = model.hidden(batch.inputs)
+    if hasattr(hidden, "full_tensor"):
+        from twofold.training.tensor_parallel import divided_cross_entropy
+
+        return divided_cross_entropy(hidden, model.output_weight, batch.targets, IGNORE)
+    hidden = hidden.flatten(0, 1)
     return F.linear_cross_entropy(
         hidden,
         model.output_weight.to(hidden.dtype),

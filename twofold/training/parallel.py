@@ -32,7 +32,8 @@ TIMEOUT = timedelta(minutes=30)  # of one exchange: a rank may wait while the fi
 class Layout:
     """How a run is laid out over processes and memory. It changes no result, so a resume may change it."""
 
-    shards: int = 1  # processes that hold one copy of the weights between them
+    shards: int = 1  # groups of processes that hold one copy of the weights between them
+    tensor: int = 1  # processes of such a group, which divide each matrix product among them
     recompute: bool = False  # keep only each block's input, and compute the rest again in the backward pass
 
 
@@ -43,6 +44,7 @@ class Ranks:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    tensor: int = 1  # processes that compute the same rows together
 
     @property
     def first(self) -> bool:
@@ -54,13 +56,23 @@ class Ranks:
         """Whether torchrun has started the run again after a process died."""
         return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
+    @property
+    def share(self) -> int:
+        """Which of the `shares` of the data is this process's."""
+        return self.rank // self.tensor
+
+    @property
+    def shares(self) -> int:
+        """How many shares the data are divided into."""
+        return self.world // self.tensor
+
     def sum(self, *numbers: float) -> list[float]:
-        """Each number summed over the processes, exact up to 2^53."""
+        """Each number summed over the shares of the data, exact up to 2^53."""
         if self.world == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(total)
-        return total.tolist()
+        return (total / self.tensor).tolist()
 
     def agree(self, value: Any) -> Any:
         """The first process's `value`, in all of them."""
@@ -92,12 +104,12 @@ class Ranks:
 
     def rows(self, count: int) -> tuple[int, int]:
         """(first, number) of this process's share of `count` rows, which are the same number for all."""
-        if count % self.world:
+        if count % self.shares:
             raise UsageError(
-                f"{count} rows a step cannot be shared by {self.world} processes. Choose --batch-rows as a "
+                f"{count} rows a step cannot be shared by {self.shares} processes. Choose --batch-rows as a "
                 "multiple of the processes."
             )
-        return self.rank * (count // self.world), count // self.world
+        return self.share * (count // self.shares), count // self.shares
 
 
 @cache
@@ -157,10 +169,11 @@ class Root(nn.Module):
 def spread(model: Transformer, ranks: Ranks, layout: Layout, seed: int = 0) -> Root | None:
     """Put the model where this process computes, in place, shared out among the processes; None when there is
     only one. One on the meta device gets its weights here: those of the seed, for any number of processes."""
-    if layout.shards < 1 or ranks.world % layout.shards:
+    group = layout.shards * layout.tensor
+    if layout.shards < 1 or layout.tensor < 1 or ranks.world % group:
         raise UsageError(
-            f"{layout.shards} shards do not divide {ranks.world} processes. Choose a divisor for --shards, "
-            "and start as many processes as you mean (torchrun --nproc-per-node N -m twofold train …)."
+            f"{layout.shards} shards × {layout.tensor} for --tensor do not divide {ranks.world} processes. Choose "
+            "divisors, and start as many processes as you mean (torchrun --nproc-per-node N -m twofold train …)."
         )
     fresh, root = model.output_weight.is_meta, None
     if not fresh:
@@ -177,31 +190,43 @@ def spread(model: Transformer, ranks: Ranks, layout: Layout, seed: int = 0) -> R
 
 
 def share_out(model: Transformer, ranks: Ranks, layout: Layout) -> Root:
-    """FSDP2 over replicas × shards: a unit for each block, and one for the rest."""
+    """FSDP2 over replicas × shards: a unit for each block, and one for the rest; in each, matrices divided."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    shape = (ranks.world // layout.shards, layout.shards)
-    mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=("replica", "shard"))
+    shape = (ranks.world // (layout.shards * layout.tensor), layout.shards, layout.tensor)
+    mesh = init_device_mesh(ranks.device.type, shape, mesh_dim_names=("replica", "shard", "tensor"))
+    if layout.tensor > 1:
+        from twofold.training.tensor_parallel import divide
+
+        divide(model, mesh["tensor"])
     root = Root(model)
     for module in (*model.model.layers, root):
-        sharded = fully_shard(
-            module, mesh=mesh, reshard_after_forward=layout.shards > 1 and module is not root
-        )
+        reshard = layout.shards > 1 and module is not root
+        sharded = fully_shard(module, mesh=mesh["replica", "shard"], reshard_after_forward=reshard)
         sharded.set_gradient_divide_factor(1.0)  # losses are sums, divided by the whole batch's targets
         sharded.set_force_sum_reduction_for_comms(True)  # all that gloo can do
     return root
 
 
+def part_of(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], bool]:
+    """(what this process holds of a tensor, where in the whole it begins, whether no process before it has the
+    same)."""
+    if not hasattr(tensor, "full_tensor"):
+        return tensor, (0,) * tensor.ndim, join().first
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    mesh, placements = tensor.device_mesh, tensor.placements
+    _, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
+    copies = zip(mesh.get_coordinate(), placements, strict=True)
+    return tensor.to_local(), tuple(offset), not any(i for i, placement in copies if placement.is_replicate())
+
+
 @torch.no_grad()
 def put(target: Tensor, value: Tensor) -> None:
     """Copy the whole `value` into `target`, of which this process may hold a part."""
-    if hasattr(target, "full_tensor"):
-        from torch.distributed.tensor import distribute_tensor
-
-        value = value.to(target.device)
-        value = distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
-    target.copy_(value)
+    local, offset, _ = part_of(target)
+    local.copy_(value[tuple(slice(a, a + n) for a, n in zip(offset, local.shape, strict=True))])
 
 
 def recompute_blocks(model: Transformer) -> None:

@@ -20,21 +20,9 @@ from torch import Tensor
 
 from twofold.errors import FileError
 from twofold.files import explained
-from twofold.training.parallel import join
+from twofold.training.parallel import part_of
 
 _PARTS = "parts"  # the metadata's key: {name: [shape of the whole, offset of this part]}
-
-
-def part_of(tensor: Tensor) -> tuple[Tensor, tuple[int, ...], bool]:
-    """(what this process holds, where in the whole it begins, whether this process is the one to write it)."""
-    if not hasattr(tensor, "full_tensor"):
-        return tensor, (0,) * tensor.ndim, join().first
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    mesh, placements = tensor.device_mesh, tensor.placements
-    _, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
-    copies = zip(mesh.get_coordinate(), placements, strict=True)
-    return tensor.to_local(), tuple(offset), not any(i for i, placement in copies if placement.is_replicate())
 
 
 def file_name(kind: str, part: int, parts: int) -> str:
