@@ -4,6 +4,7 @@ run that goes on with another number of them, also when one was killed."""
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -154,6 +155,15 @@ def test_the_same_run_on_any_number_of_processes(launch, tmp_path, processes, la
 def test_an_untied_output_matrix_is_shared_out_too(launch, tmp_path, layout):
     launch("one", 1, tied=False)
     launch("many", 2, layout, tied=False)
+    assert_same_run(tmp_path / "one", tmp_path / "many")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling takes a C++ compiler")
+@pytest.mark.parametrize("layout", [{"shards": 2, "recompute": True}, {"tensor": 2}])
+def test_compiled_blocks_give_the_same_run(launch, tmp_path, layout):
+    launch("one", 1)
+    launch("many", 2, layout, compile="yes")
+    assert read_json(tmp_path / "many" / "run.json")["result"]["compiled"] is True
     assert_same_run(tmp_path / "one", tmp_path / "many")
 
 

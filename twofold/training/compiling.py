@@ -12,11 +12,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from twofold.errors import TwofoldError
 from twofold.files import read_json, write_json
@@ -31,6 +33,17 @@ def cannot_compile(error: BaseException) -> bool:
     return bool(names & {"TorchDynamoException", "InductorError", "BackendCompilerFailed", "CppCompileError"})
 
 
+def can_compile(first_call: Callable[[], Any]) -> bool:
+    """Whether the first call of what torch.compile gave goes through."""
+    try:
+        first_call()
+    except Exception as error:
+        if not cannot_compile(error):
+            raise
+        return False
+    return True
+
+
 def seconds_of(step: Callable[[], Any], tries: int = 3) -> float:
     """The least time of `tries` calls, after one that does not count."""
     step()
@@ -40,6 +53,44 @@ def seconds_of(step: Callable[[], Any], tries: int = 3) -> float:
         step()
         best = min(best, time.perf_counter() - start)
     return best
+
+
+class Computation:
+    """How the loss is computed, plainly or compiled: `loss_of(model, batch)`.
+
+    One region holds all of it where a process has the whole model. Where many share it, each block is compiled
+    for itself, since weights arrive between them.
+    """
+
+    def __init__(self, objective: Callable[..., Tensor], blocks: Iterable[nn.Module] = ()) -> None:
+        self.plain = self.loss_of = objective
+        self.blocks = [(block, block.forward) for block in blocks]
+
+    def compile(self) -> None:
+        """From now on compiled; the work is done at the first call."""
+        if not self.blocks:
+            self.loss_of = torch.compile(self.plain, dynamic=False)
+            return
+        limits = torch._dynamo.config  # each block is another program, as it knows its number
+        limits.recompile_limit = max(limits.recompile_limit, 8 + 2 * len(self.blocks))
+        for block, forward in self.blocks:
+            block.forward = torch.compile(forward, dynamic=False)
+
+    def undo(self) -> None:
+        """Plain again."""
+        self.loss_of = self.plain
+        for block, forward in self.blocks:
+            block.forward = forward
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Plain blocks for a while: for rows of other lengths, each of which would be compiled anew."""
+        compiled = [block.forward for block, _ in self.blocks]
+        for block, forward in self.blocks:
+            block.forward = forward
+        yield
+        for (block, _), forward in zip(self.blocks, compiled, strict=True):
+            block.forward = forward
 
 
 class Remembered:

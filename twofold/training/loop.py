@@ -28,7 +28,14 @@ from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.attention import CpuAttention
 from twofold.training.batches import Batches, split_batch
 from twofold.training.checkpoints import load_checkpoint, save_checkpoint
-from twofold.training.compiling import GAIN, WORTH_TRYING, Remembered, cannot_compile, seconds_of
+from twofold.training.compiling import (
+    GAIN,
+    WORTH_TRYING,
+    Computation,
+    Remembered,
+    can_compile,
+    seconds_of,
+)
 from twofold.training.evaluate import held_out_bits_per_byte
 from twofold.training.machine import choose_precision, environment, keep_pages, matmul_peak
 from twofold.training.objectives import Batch, Objective, next_token
@@ -159,7 +166,8 @@ class _Loop:
         model.keep_rotary(settings.row_tokens)
         if self.device.type == "cpu":
             model.attend = CpuAttention(settings.row_tokens, self.precision)
-        self.objective = self.loss_of = self.through(objective)
+        blocks = model.model.layers if self.root else ()
+        self.computation = Computation(self.through(objective), blocks)
         self.metrics = Metrics(run / "metrics.jsonl", self.state.step) if self.ranks.first else None
         self.flops_per_token = model.config.flops_per_token(settings.row_tokens)
         self.began = time.perf_counter() - self.state.seconds
@@ -204,7 +212,7 @@ class _Loop:
         nats = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in split_batch(batch, self.settings.micro_rows):
             with self.autocast():
-                loss = self.loss_of(self.model, part.to(self.device))
+                loss = self.computation.loss_of(self.model, part.to(self.device))
             (loss / max(count, 1)).backward()
             nats += loss.detach()
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip))
@@ -262,16 +270,13 @@ class _Loop:
     # Compiled or plain.
 
     def choose_step(self) -> None:
-        """Set `loss_of`: as it was when the run began, or what pays off here. Raises TrainingError when a
-        compiled step is a must and cannot be had."""
+        """Compile or not: as when the run began, or what pays off here. Raises TrainingError when a compiled step
+        is a must and cannot be had."""
         state, wish = self.state, self.settings.compile
         undecided = state.compiled is None
         if undecided:
-            if self.ranks.world > 1 and wish == "auto":
-                state.compiled = False
-            else:
-                state.compiled = self.pays_to_compile() if wish == "auto" else wish == "yes"
-        self.loss_of = self.objective
+            state.compiled = self.pays_to_compile() if wish == "auto" else wish == "yes"
+        self.computation.undo()
         if not state.compiled or self.compile_step():
             return
         if not (undecided and wish == "auto"):
@@ -283,25 +288,21 @@ class _Loop:
         self.progress.tell("there is no C++ compiler here any more: going on without")
 
     def compile_step(self) -> bool:
-        """Make `loss_of` the compiled objective; False, and the plain one stays, where that cannot be."""
-        self.loss_of = torch.compile(self.objective, dynamic=False)
-        try:
-            self.trial()
-        except Exception as error:
-            if not cannot_compile(error):
-                raise
-            self.loss_of = self.objective
-            self.model.zero_grad(set_to_none=True)
-            return False
-        return True
+        """Compute the loss compiled; False, and it stays plain, where that cannot be."""
+        self.computation.compile()
+        if all(self.ranks.all(lambda: can_compile(self.trial))):
+            return True
+        self.computation.undo()
+        self.model.zero_grad(set_to_none=True)
+        return False
 
     def pays_to_compile(self) -> bool:
         """Whether this run is long enough and the compiled step faster: remembered, or tried now."""
-        settings, tell = self.settings, self.progress.tell
+        settings, tell, agree = self.settings, self.progress.tell, self.ranks.agree
         rows = min(settings.micro_rows or settings.batch_rows, settings.batch_rows)
         shape = [asdict(self.model.config), rows, settings.row_tokens, str(self.precision), self.device.type]
-        remembered = Remembered(shape)
-        known, left = remembered.get(), self.seconds_ahead()
+        remembered = Remembered([*shape, self.ranks.world] if self.root else shape)
+        known, left = agree((remembered.get(), self.seconds_ahead()))
         if known is not None or left < WORTH_TRYING:
             if pays := bool(known) and left >= WORTH_TRYING / 2:
                 tell("compiling the step, which was faster here before")
@@ -311,10 +312,11 @@ class _Loop:
         if not self.compile_step():
             tell("there is no C++ compiler here that could make it faster: going on without")
             return False
-        compiled = seconds_of(self.trial)
-        remembered.put(plain > GAIN * compiled)
-        tell(f"compiled, a step is {plain / compiled:.2f} times as fast")
-        return plain > GAIN * compiled
+        gain = agree(plain / seconds_of(self.trial))
+        if self.ranks.first:
+            remembered.put(gain > GAIN)
+        tell(f"compiled, a step is {gain:.2f} times as fast")
+        return gain > GAIN
 
     # The run.
 
@@ -355,7 +357,8 @@ class _Loop:
     def bits_per_byte(self, rows: HeldOutRows) -> float:
         """Held-out text scored as the model now stands, whatever the objective."""
         loss_of = self.through(next_token)
-        return held_out_bits_per_byte(self.model, rows, self.autocast(), loss_of, self.ranks)
+        with self.computation.set_aside():
+            return held_out_bits_per_byte(self.model, rows, self.autocast(), loss_of, self.ranks)
 
     def note(self, row: dict[str, Any]) -> None:
         """Add a row of metrics."""

@@ -122,8 +122,8 @@ def join() -> Ranks:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    else:  # it says of gloo, in every process, that one exchange is done in a slower way
-        logging.getLogger("torch.distributed.tensor._collective_utils").setLevel(logging.ERROR)
+    # Of exchanges that could be faster it speaks in every process, where nobody can do anything about it.
+    logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
     if not torch.distributed.is_initialized():  # Ray has done it
         store, rank, world = next(torch.distributed.rendezvous("env://", timeout=TIMEOUT))
         turn = os.environ.get(

@@ -62,6 +62,8 @@ def divide(model: Transformer, mesh: DeviceMesh) -> None:
     if not config.tie_word_embeddings:
         plan["lm_head"] = ColwiseParallel()
     parallelize_module(model, mesh, plan)
+    # A tensor still on its way would enter a compiled block, whose gradient then misses the embedding (torch 2.13).
+    model.model.embed_tokens.register_forward_hook(lambda module, inputs, output: output.clone())
 
 
 def divided_cross_entropy(hidden: DTensor, weight: DTensor, targets: Tensor, ignore: int) -> Tensor:
