@@ -59,7 +59,7 @@ def pretrain(
     def prepare() -> dict[str, Any]:
         _check_new(run, resume)
         corpus = _corpus(run / "data" / "text", text, bad_files)
-        shape = _decide(run / "data" / "plan.json", settings, preset)
+        shape = _decide(run / "data" / "plan.json", settings, preset, ranks.world)
         if not (run / "data" / "tokens").is_dir():
             given = None if tokenizer is None else Tokenizer.load(tokenizer)
             prepare_tokens(corpus, run / "data" / "tokens", PRESETS[shape["preset"]].vocab_size, given)
@@ -164,7 +164,7 @@ def _corpus(folder: Path, text: Sequence[str], bad_files: str) -> Corpus:
     return build_corpus(read_documents(text, on_bad=bad_files, report=report), folder, report=report)
 
 
-def _decide(path: Path, settings: dict[str, Any], preset: str | None) -> dict[str, Any]:
+def _decide(path: Path, settings: dict[str, Any], preset: str | None, processes: int) -> dict[str, Any]:
     """The preset and batch, chosen once and kept for a resume."""
     if path.is_file():
         kept = read_json(path)
@@ -173,6 +173,8 @@ def _decide(path: Path, settings: dict[str, Any], preset: str | None) -> dict[st
         return kept
     device = best_device()
     minutes = settings.get("minutes") or 10.0
-    decided = plan(minutes, device, choose_precision(settings.get("precision", "auto"), device), preset)
+    decided = plan(
+        minutes, device, choose_precision(settings.get("precision", "auto"), device), preset, processes
+    )
     write_json(path, {"preset": decided.preset, "batch_rows": decided.batch_rows})
     return read_json(path)

@@ -29,9 +29,15 @@ class Plan:
     batch_rows: int
 
 
-def plan(minutes: float, device: torch.device, precision: torch.dtype, preset: str | None = None) -> Plan:
-    """Choose a preset (unless named) and a batch for `minutes` of training on this machine."""
-    flops = EFFICIENCY * matmul_peak(precision, device.type)
+def plan(
+    minutes: float,
+    device: torch.device,
+    precision: torch.dtype,
+    preset: str | None = None,
+    processes: int = 1,
+) -> Plan:
+    """Choose a preset (unless named) and a batch for `minutes` of training on so many such devices."""
+    flops = EFFICIENCY * matmul_peak(precision, device.type) * processes
 
     def tokens(name: str) -> int:
         shape = PRESETS[name]
@@ -47,4 +53,5 @@ def plan(minutes: float, device: torch.device, precision: torch.dtype, preset: s
     shape = PRESETS[preset]
     rows = max(tokens(preset) // STEPS, TOKENS_PER_WIDTH * shape.width) // shape.row_tokens
     rows = 1 << max(rows, 1).bit_length() - 1  # a power of two
-    return Plan(preset, flops, tokens(preset), min(max(rows, 8), 64))
+    rows = -(-min(max(rows, 8), 64) // processes) * processes
+    return Plan(preset, flops, tokens(preset), rows)
