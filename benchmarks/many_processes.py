@@ -2,9 +2,9 @@
 
     python benchmarks/many_processes.py CORPUS [--steps 60] [--output many.md]
 
-Trains the nano preset through `torchrun` on a corpus that `twofold text` leaves: one process with one thread, two
-with one thread each, laid out in each way, and one process with two threads, for comparison. Efficiency is the
-speed of two over twice that of one. Then two processes train again, one is killed, and the time from its death to
+Trains the mini preset (the smallest with two key-value heads for tensor parallelism) through `torchrun` on a corpus
+that `twofold text` leaves: one process with one thread, two with one thread each, laid out in each way, and one process
+with two threads, for comparison. Efficiency is the speed of two over twice that of one. Then two processes train again, one is killed, and the time from its death to
 the first new step is taken, and how many steps had to be made again.
 """
 
@@ -35,7 +35,7 @@ def command(corpus: Path, run: Path, steps: int, processes: int, *options: str) 
         port = str(s.getsockname()[1])
     start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "1"]
     start += ["--master-addr", "127.0.0.1", "--master-port", port, "-m", "twofold", "train", str(corpus)]
-    train = ["-o", str(run), "--steps", str(steps), "--preset", "nano", "--batch-rows", "16", *options]
+    train = ["-o", str(run), "--steps", str(steps), "--preset", "mini", "--batch-rows", "16", *options]
     return [sys.executable, *start, *train]
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     }
     machine = environment(torch.device("cpu"), torch.bfloat16)
     lines = [
-        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; nano, 16 rows of 256 tokens.",
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; mini, 16 rows of 256 tokens.",
         "",
         "| way | tokens/s | against one thread | efficiency |",
         "|---|---|---|---|",
