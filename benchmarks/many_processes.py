@@ -3,9 +3,10 @@
     python benchmarks/many_processes.py CORPUS [--steps 60] [--output many.md]
 
 Trains the mini preset (the smallest with two key-value heads for tensor parallelism) through `torchrun` on a corpus
-that `twofold text` leaves: one process with one thread, two with one thread each, laid out in each way, and one process
-with two threads, for comparison. Efficiency is the speed of two over twice that of one. Then two processes train again, one is killed, and the time from its death to
-the first new step is taken, and how many steps had to be made again.
+that `twofold text` leaves: one process with one thread, two with one thread each, laid out in each way, and one
+process with two threads, for comparison. Efficiency is the speed of two over twice that of one. Then two processes
+train again, one is killed, and the time from its death to the first new step is taken, and how many steps had to be
+made again.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import statistics
 import subprocess
@@ -33,8 +32,7 @@ from twofold.files import atomic_write
 from twofold.models.config import TransformerConfig
 from twofold.models.transformer import Transformer
 from twofold.text.packing import PackedRows
-from twofold.tokens.tokenizer import Tokenizer
-from twofold.tokens.train import train_tokenizer
+from twofold.tokens.tokenizer import bytes_only
 from twofold.training.batches import RowBatches
 from twofold.training.loop import Data, train
 from twofold.training.machine import environment, matmul_peak
@@ -69,13 +67,6 @@ class Random:
 
     def __getitem__(self, document: int) -> np.ndarray:
         return self.documents[document]
-
-
-def tokenizer() -> Tokenizer:
-    """Some tokenizer of VOCAB tokens, for the run's folder."""
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 6))) for _ in range(20_000)]
-    return train_tokenizer([" ".join(words)], VOCAB)
 
 
 def batches() -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
@@ -114,7 +105,7 @@ def ours(size: str, seconds: float, **choices: Any) -> dict[str, float]:
         steps=steps, batch_rows=ROWS, row_tokens=LENGTH, log_steps=5, checkpoint_seconds=1e6, **choices
     )
     with tempfile.TemporaryDirectory() as folder:
-        train(folder, model, tokenizer(), data, settings)
+        train(folder, model, bytes_only(VOCAB), data, settings)
         rows = [row for row in read_rows(Path(folder) / "metrics.jsonl") if "tokens_per_second" in row]
     speed = statistics.median(row["tokens_per_second"] for row in rows[1:])
     return {"tokens_per_second": speed, "first_seconds": rows[0]["seconds"]}

@@ -51,16 +51,20 @@ def expected_pairs(documents):
 def test_each_epoch_holds_each_step_exactly_once(docs, length, seed, shuffle, window):
     packed = PackedRows(docs, length, seed=seed, shuffle=shuffle, window_tokens=window)
     for epoch in range(2):
-        inputs, targets = packed.batch(epoch * packed.rows_per_epoch, packed.rows_per_epoch)
+        inputs, targets, parts = packed.batch(epoch * packed.rows_per_epoch, packed.rows_per_epoch)
         assert inputs.shape == targets.shape == (packed.rows_per_epoch, length)
         assert Counter(pairs(inputs, targets)) == expected_pairs(docs)
+        for row in range(packed.rows_per_epoch):  # of a document that is cut, one row may hold two pieces
+            sizes = [piece.stop - piece.start for piece in packed.pieces(epoch * packed.rows_per_epoch + row)]
+            expected = np.repeat(np.arange(len(sizes) + 1), [*sizes, length - sum(sizes)])
+            assert np.array_equal(parts[row], expected)
 
 
 @settings(max_examples=40, deadline=None)
 @given(documents, row_lengths, st.integers(1, 400))
 def test_only_the_end_of_an_epochs_last_row_is_padding(docs, length, window):
     packed = PackedRows(docs, length, window_tokens=window)
-    _, targets = packed.batch(0, packed.rows_per_epoch)
+    _, targets, _ = packed.batch(0, packed.rows_per_epoch)
     padding = (targets == IGNORED).ravel()
     assert 0 <= packed.padding_per_epoch < length
     assert padding.sum() == packed.padding_per_epoch
@@ -72,13 +76,14 @@ def test_only_the_end_of_an_epochs_last_row_is_padding(docs, length, window):
 def test_any_row_is_found_again_without_replaying(docs, length, seed, window, random):
     packed = PackedRows(docs, length, seed=seed, window_tokens=window)
     count = 3 * packed.rows_per_epoch
-    all_inputs, all_targets = packed.batch(0, count)
+    all_inputs, all_targets, all_parts = packed.batch(0, count)
     for _ in range(4):
         row = random.randrange(count)
         fresh = PackedRows(docs, length, seed=seed, window_tokens=window)
-        inputs, targets = fresh.batch(row, min(5, count - row))
+        inputs, targets, parts = fresh.batch(row, min(5, count - row))
         assert np.array_equal(inputs, all_inputs[row : row + 5])
         assert np.array_equal(targets, all_targets[row : row + 5])
+        assert np.array_equal(parts, all_parts[row : row + 5])
 
 
 @settings(max_examples=60, deadline=None)
@@ -166,7 +171,8 @@ def test_long_documents_are_cut_elsewhere_in_the_next_epoch():
 
 
 def test_a_corpus_shorter_than_a_row_is_one_padded_row():
-    inputs, targets = PackedRows(Lists([3]), 8).batch(0, 1)
+    inputs, targets, parts = PackedRows(Lists([3]), 8).batch(0, 1)
+    assert parts.tolist() == [[0, 0, 0, 1, 1, 1, 1, 1]]
     assert inputs.tolist() == [[0, 1, 2, 0, 0, 0, 0, 0]]
     assert targets.tolist() == [[1, 2, 0] + [IGNORED] * 5]
 

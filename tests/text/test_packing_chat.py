@@ -74,10 +74,15 @@ def test_each_learned_token_that_fits_is_a_target_once_an_epoch(turns, length, s
         keep = naive_fitting_length(mask.tolist(), length + 1)
         expected += ids[:keep][mask[:keep]].tolist()
     for epoch in range(2):
-        inputs, targets = packed.batch(epoch * packed.rows_per_epoch, packed.rows_per_epoch)
+        inputs, targets, parts = packed.batch(epoch * packed.rows_per_epoch, packed.rows_per_epoch)
         kept = targets != IGNORED
         assert sorted(targets[kept].tolist()) == sorted(expected)
         assert (inputs[kept] + 1 == targets[kept]).all()  # each follows its own predecessor
+        assert (parts[kept] >= 0).all()
+        for row, numbers in enumerate(parts):
+            of_parts = [set((inputs[row, numbers == n] // 1000).tolist()) for n in range(numbers.max() + 1)]
+            assert all(len(found) == 1 for found in of_parts)
+            assert len(set.union(*of_parts)) == len(of_parts)
     assert len(packed) + packed.skipped == len(conversations)
     assert packed.truncated == sum(len(ids) > length + 1 for ids, _ in conversations) - packed.skipped
 
@@ -95,7 +100,7 @@ def test_nothing_to_learn_is_an_error():
 def test_any_row_is_found_again():
     conversations = [conversation(number, [(3, 4)] * (1 + number % 3)) for number in range(50)]
     packed = PackedConversations(conversations, 30)
-    inputs, targets = packed.batch(0, 3 * packed.rows_per_epoch)
+    inputs, targets, _ = packed.batch(0, 3 * packed.rows_per_epoch)
     for row in (5, 2 * packed.rows_per_epoch + 1, 0, packed.rows_per_epoch - 1):
         again = PackedConversations(conversations, 30).batch(row, 2)
         assert np.array_equal(again[0], inputs[row : row + 2])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from twofold.models.transformer import causal_attention
-from twofold.training.attention import BLOCK, LONGEST, CpuAttention
+from twofold.training.attention import BLOCK, LONGEST, CpuAttention, FusedAttention, flexible
 from twofold.training.batches import split_batch
 from twofold.training.objectives import IGNORE, Batch, next_token
 
@@ -86,9 +86,48 @@ def test_training_attention_works_under_bfloat16_autocast(make_model):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("kind", ["kept", "fused", "too long to keep"])
+def test_documents_in_a_row_do_not_see_each_other(kind, make_model):
+    model = make_model()
+    for p in model.parameters():
+        p.data.normal_(std=0.2).add_(p.ndim == 1)
+    theirs = Qwen3ForCausalLM(Qwen3Config(**model.config.to_hf()))
+    theirs.load_state_dict(model.state_dict(), strict=False)
+    theirs.tie_weights()
+    batch = random_batch(model.config.vocab_size)
+    ends = [[20], [7, 20], [1, 2, 13, 20], [19, 20]]  # of the documents in each row
+    parts = torch.stack([torch.bucketize(torch.arange(20), torch.tensor(row), right=True) for row in ends])
+    if kind != "fused":
+        model.attend = CpuAttention(20 if kind == "kept" else 8, torch.float32)
+    next_token(model, Batch(batch.inputs, batch.targets, parts)).backward()
+    expected = torch.zeros(())
+    for row, last in enumerate(ends):
+        for start, end in zip([0, *last], last, strict=False):
+            logits = theirs(batch.inputs[row : row + 1, start:end]).logits[0]
+            expected += torch.nn.functional.cross_entropy(
+                logits, batch.targets[row, start:end], ignore_index=IGNORE, reduction="sum"
+            )
+    expected.backward()
+    for name, parameter in theirs.named_parameters():
+        if name != "lm_head.weight":
+            assert torch.allclose(model.get_parameter(name).grad, parameter.grad, atol=2e-4, rtol=1e-4), name
+
+
+def test_flexible_attention_is_the_fused_one():
+    torch.manual_seed(0)
+    q = torch.randn(2, 4, 200, 16)
+    k, v = (torch.randn(2, 2, 200, 16) for _ in range(2))
+    parts = torch.randint(0, 2, (2, 200)).cumsum(1) // 30
+    with pytest.warns(UserWarning, match="unfused"):
+        out = flexible(q, k, v, parts)
+    assert torch.allclose(out, FusedAttention(parts)(0, q, k, v), atol=1e-5)
+
+
 def test_micro_batches_cover_the_batch():
     batch = random_batch(50, rows=7)
+    batch = Batch(batch.inputs, batch.targets, torch.arange(140).view(7, 20))
     parts = list(split_batch(batch, 3))
     assert [len(part.inputs) for part in parts] == [3, 3, 1]
     assert sum(part.count() for part in parts) == batch.count()
     assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
+    assert torch.equal(torch.cat([part.parts for part in parts]), batch.parts)

@@ -226,19 +226,15 @@ class PackedRows:
             self._window = (epoch, window)
         return self._plan[place]
 
-    def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets of one row, each int64 [length]."""
-        inputs, targets = self.batch(row, 1)
-        return inputs[0], targets[0]
-
-    def batch(self, first_row: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows `first_row` to `first_row + count`: inputs_BT and targets_BT, int64, IGNORED where nothing
-        is to be predicted. The same call always gives the same answer."""
-        inputs = np.empty((count, self.length), np.int64)
-        targets = np.empty((count, self.length), np.int64)
+    def batch(self, first_row: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows `first_row` to `first_row + count`: inputs_BT, targets_BT (IGNORED where nothing is to be
+        predicted) and parts_BT (which piece of its row a step belongs to, from 0), int64. The same call always
+        gives the same answer."""
+        inputs, targets, parts = np.empty((3, count, self.length), np.int64)
         for place in range(count):
-            fill_row(self.documents, self.pieces(first_row + place), inputs[place], targets[place])
-        return inputs, targets
+            pieces = self.pieces(first_row + place)
+            fill_row(self.documents, pieces, inputs[place], targets[place], parts[place])
+        return inputs, targets, parts
 
     def _start_epoch(self, epoch: int) -> None:
         lengths, first = self.documents.lengths, self.stretch
@@ -282,18 +278,22 @@ class PackedRows:
         return mixed
 
 
-def fill_row(documents: Documents, pieces: list[Piece], inputs: np.ndarray, targets: np.ndarray) -> int:
-    """Write pieces one after another into one row of inputs and targets (int64 [T]); returns how many
-    steps they take. The rest of the row gets the first document's start token and IGNORED."""
+def fill_row(
+    documents: Documents, pieces: list[Piece], inputs: np.ndarray, targets: np.ndarray, parts: np.ndarray
+) -> int:
+    """Write pieces one after another into one row of inputs, targets and parts (int64 [T]); returns how many
+    steps they take. The rest of the row gets the first document's start token, IGNORED, and a part of its own."""
     place = 0
-    for document, start, stop in pieces:
+    for number, (document, start, stop) in enumerate(pieces):
         tokens = documents[document]
         end = place + stop - start
         inputs[place:end] = tokens[start:stop]
         targets[place : end - 1] = tokens[start + 1 : stop]
         targets[end - 1] = tokens[stop] if stop < len(tokens) else tokens[0]
+        parts[place:end] = number
         place = end
     if place < len(inputs):
         inputs[place:] = documents[pieces[0].document][0] if pieces else 0
         targets[place:] = IGNORED
+        parts[place:] = len(pieces)
     return place

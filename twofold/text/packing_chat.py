@@ -96,16 +96,19 @@ class PackedConversations:
             self._epoch = epoch
         return self._rows[place]
 
-    def batch(self, first_row: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows `first_row` to `first_row + count`: inputs_BT and targets_BT, int64."""
+    def batch(self, first_row: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows `first_row` to `first_row + count`: inputs_BT, targets_BT and parts_BT (which conversation of its
+        row a step belongs to, from 0; -1 for padding), int64."""
         inputs = np.zeros((count, self.length), np.int64)
         targets = np.full((count, self.length), IGNORED, np.int64)
+        parts = np.full((count, self.length), -1, np.int64)
         for row in range(count):
             place = 0
-            for number in self.conversations(first_row + row):
+            for part, number in enumerate(self.conversations(first_row + row)):
                 ids, is_learned = self._kept[number]
                 end = place + len(ids) - 1
                 inputs[row, place:end] = ids[:-1]
                 targets[row, place:end] = np.where(is_learned[1:], ids[1:], IGNORED)
+                parts[row, place:end] = part
                 place = end
-        return inputs, targets
+        return inputs, targets, parts

@@ -209,10 +209,10 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
-def bytes_only() -> Tokenizer:
-    """The smallest tokenizer: 256 bytes, no merges, the added tokens, and unused ones up to 320."""
+def bytes_only(vocab_size: int = SMALLEST_VOCABULARY) -> Tokenizer:
+    """The simplest tokenizer: 256 bytes, no merges, the added tokens, and unused ones up to `vocab_size`."""
     learned = tuple(to_letters(bytes([byte])) for byte in range(256))
-    reserved = SMALLEST_VOCABULARY - 256 - len(standard_added(0))
+    reserved = vocab_size - 256 - len(standard_added(0))
     added = standard_added(256, reserved)
     return Tokenizer(Vocabulary(learned + tuple(token.name for token in added), (), added))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from twofold.text.packing import PackedRows
@@ -30,9 +29,9 @@ class RowBatches:
         self.packed, self.rows = packed, rows
 
     def step(self, step: int, first: int = 0, rows: int | None = None) -> Batch:
-        """int64 inputs and targets, each [rows, T]."""
-        inputs, targets = self.packed.batch(step * self.rows + first, self.rows if rows is None else rows)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        """The step's rows, or some of them, of T tokens each."""
+        found = self.packed.batch(step * self.rows + first, self.rows if rows is None else rows)
+        return Batch(*map(torch.from_numpy, found))
 
     def epoch(self, step: int) -> float:
         """Rows given so far over rows an epoch."""
@@ -44,9 +43,5 @@ def split_batch(batch: Batch, rows: int | None) -> Iterator[Batch]:
     if rows is None or rows >= len(batch.inputs):
         yield batch
         return
-    yield from map(Batch, batch.inputs.split(rows), batch.targets.split(rows))
-
-
-def from_numpy(inputs: np.ndarray, targets: np.ndarray) -> Batch:
-    """A batch of int64 arrays [B, T]."""
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+    for first in range(0, len(batch.inputs), rows):
+        yield batch.each(lambda tensor, first=first: tensor[first : first + rows])

@@ -174,6 +174,7 @@ class _Loop:
         self.saved_at = time.perf_counter()
         self.nats = self.counted = self.places = 0
         self.busy = 0.0
+        self.next: tuple[int, Batch] | None = None  # made while the device still computes
 
     def close(self) -> None:
         """Put away what is open; the model is left ready for inference."""
@@ -203,7 +204,9 @@ class _Loop:
 
     def batch(self, step: int) -> Batch:
         """This process's rows of a step."""
-        return self.data.batches.step(step, *self.share) if self.share else self.data.batches.step(step)
+        if self.next is None or self.next[0] != step:
+            self.next = step, self.data.batches.step(step, *(self.share or ()))
+        return self.next[1]
 
     def gradients(self, batch: Batch) -> tuple[float, float, int]:
         """Leave the whole batch's gradient on the parameters: (nats in all, its norm, targets), over all
@@ -216,6 +219,7 @@ class _Loop:
             (loss / max(count, 1)).backward()
             nats += loss.detach()
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip))
+        self.batch(self.state.step + 1)
         return self.ranks.sum(float(nats))[0], float(norm), count
 
     def step(self) -> dict[str, Any] | None:

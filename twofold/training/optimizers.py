@@ -56,23 +56,24 @@ class Muon:
     ) -> None:
         self.momentum, self.precision = momentum, precision
         self.buffers = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.shapes: dict[torch.Size, list[tuple[str, Tensor]]] = {}
+        self.shapes: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = {}
         for name, parameter in parameters.items():
-            self.shapes.setdefault(parameter.shape, []).append((name, parameter))
+            alike, buffers = self.shapes.setdefault(parameter.shape, ([], []))
+            alike.append(parameter)
+            buffers.append(self.buffers[name])
 
     @torch.no_grad()
     def step(self, rate: float, decay: float) -> None:
         """One update at learning rate `rate`; weights first shrink by `rate · decay`."""
-        for shape, group in self.shapes.items():
-            for name, parameter in group:
-                self.buffers[name].lerp_(parameter.grad, 1 - self.momentum)
-            updates = torch.stack([p.grad.lerp(self.buffers[name], self.momentum) for name, p in group])
-            scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
+        for shape, (parameters, buffers) in self.shapes.items():
+            gradients = [parameter.grad for parameter in parameters]
+            torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
+            updates = torch.stack(torch._foreach_lerp(gradients, buffers, self.momentum))
             updates = orthogonalize_shared(updates, self.precision)
-            for (_, parameter), update in zip(group, updates, strict=True):
-                if decay:
-                    parameter.mul_(1 - rate * decay)
-                parameter.sub_(update, alpha=scale)
+            if decay:
+                torch._foreach_mul_(parameters, 1 - rate * decay)
+            scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
+            torch._foreach_sub_(parameters, list(updates), alpha=scale)
 
 
 class Optimizer:
