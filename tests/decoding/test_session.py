@@ -47,6 +47,7 @@ class Parrot:
     where the answer begins by the last <|im_start|> (or <|endoftext|>)."""
 
     vocab_size = TOKENIZER.vocab_size
+    page_size = 1 << 20  # no page is ever full, so nothing is kept between requests
 
     def __init__(self, answer, context_length=CONTEXT):
         self.answer = [*TOKENIZER.encode(answer), TURN]
@@ -64,6 +65,9 @@ class Parrot:
 
     def free(self, sequence):
         self.lengths[sequence] = None
+
+    def pages_free(self):
+        return None
 
     def length(self, sequence):
         return self.lengths[sequence]

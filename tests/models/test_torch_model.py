@@ -9,7 +9,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from twofold.models.config import TransformerConfig
 from twofold.models.language_model import Ask, ContextFull, LanguageModel, MemoryFull
-from twofold.models.torch_model import TorchLanguageModel, _groups, _Part
+from twofold.models.paged_attention import Part, groups_of, padded_keys
+from twofold.models.torch_model import TorchLanguageModel
 from twofold.models.transformer import Transformer
 
 V, CONTEXT = 61, 48
@@ -202,28 +203,125 @@ def test_half_precision_scores_are_float32():
     assert (scores[0] - without_memory(model.transformer, [1, 2, 3, 4, 5, 6])[-1].float()).abs().max() < 0.2
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @example(lengths=[(0, 1)] * 10 + [(0, 300)])
 @example(lengths=[(20, 1)] * 10 + [(9_000, 1)])
 @given(lengths=st.lists(st.tuples(st.integers(0, 500), st.integers(1, 300)), min_size=1, max_size=30))
 def test_at_most_half_of_what_attends_together_is_padding(lengths):
-    parts = [_Part(i, start, start + new, list(range(1000))) for i, (start, new) in enumerate(lengths)]
-    groups = _groups(parts, 16, torch.zeros(0))
+    parts = [Part(i, start, start + new, list(range(1000))) for i, (start, new) in enumerate(lengths)]
+    groups = groups_of(parts, 1, 16, torch.zeros(1, 16_000, 2, 1, 2))
     cells = sum(new * (start + new) for start, new in lengths)
     padded, queries = 0, []
     for group in groups:
-        if isinstance(group.at, slice):
-            part = next(p for p, at in zip(parts, _starts(lengths), strict=True) if at == group.at.start)
-            padded += (part.stop - part.start) * part.stop
-            queries += range(group.at.start, group.at.stop)
-        else:
-            padded += group.mask.numel()
-            queries += group.at.flatten().tolist()
+        B, Q, *_ = group.into_BQKGC.shape
+        seen = (group.mask == 0).sum(-1)
+        padded += B * Q * int(seen.max())
+        assert group.mask.shape[-1] == padded_keys(int(seen.max()))
+        queries += range(group.at.start, group.at.stop) if isinstance(group.at, slice) else group.at.tolist()
     assert set(queries) == set(range(sum(new for _, new in lengths)))
-    assert padded <= 2 * cells + 16 * len(queries)  # whole pages are read
+    assert padded <= 2 * cells
     if all(new == 1 for _, new in lengths) and max(s for s, _ in lengths) <= 2 * min(s for s, _ in lengths):
         assert len(groups) == 1
 
 
-def _starts(lengths):
-    return [sum(new for _, new in lengths[:i]) for i in range(len(lengths))]
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+SHAPES = {
+    "small": {},
+    "one key-value head": dict(num_attention_heads=8, num_key_value_heads=1, head_dim=16, num_hidden_layers=1),
+    "three heads for one": dict(num_attention_heads=6, head_dim=32, hidden_size=96, intermediate_size=200),
+    "nano": dict(
+        num_attention_heads=2, num_key_value_heads=1, head_dim=64, hidden_size=128, intermediate_size=384,
+        vocab_size=1000,
+    ),
+    "own keys": dict(num_attention_heads=3, num_key_value_heads=3, head_dim=128, tie_word_embeddings=False),
+}  # fmt: skip
+
+
+def company(model, memory, rng):
+    """Asks of 0, 1, 3, 7 or 63 other sequences: the next token of a text, or the whole of one."""
+    asks = []
+    for _ in range(rng.choice([0, 1, 3, 7, 63], p=[0.2, 0.3, 0.2, 0.2, 0.1])):
+        length = int(rng.integers(1, rng.choice([4, 40, 250], p=[0.5, 0.4, 0.1])))
+        tokens = rng.integers(0, model.vocab_size, length).tolist()
+        asks.append(Ask(memory.new(), tokens, int(rng.integers(0, min(3, length)))))
+    if asks and rng.random() < 0.5:
+        decodes = [a for a in asks if len(a.tokens) > 1]
+        model.scores(memory, [Ask(a.sequence, a.tokens[:-1], 0) for a in decodes])
+        asks = [Ask(a.sequence, a.tokens[-1:], min(a.rows, 1)) if len(a.tokens) > 1 else a for a in asks]
+    return asks
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scores_are_the_same_bits_however_the_tokens_came_in(shape, dtype, threads):
+    """Random schedules: alone at once is the reference; then in pieces beside others, after forks and rewinds."""
+    if not torch.backends.mkl.is_available():
+        pytest.skip("promised where torch uses MKL")
+    rng = np.random.default_rng(threads)
+    longest = 420 if threads == 1 else 200
+    trunk = transformer(7, max_position_embeddings=1024, **SHAPES[shape]).to(dtype)
+    plain = TorchLanguageModel(trunk)
+    text = rng.integers(0, plain.vocab_size, longest).tolist()
+    memory = plain.new_memory()
+    expected = plain.scores(memory, [Ask(memory.new(), text, longest)])
+    for chunk, page in ((1024, 16), (97, 4), (256, 1))[: 3 if threads == 1 else 1]:
+        model = TorchLanguageModel(trunk, chunk=chunk, page_size=page)
+        memory = model.new_memory()
+        sequence, at = memory.new(), 0
+        while at < longest:
+            verb = rng.choice(["fork", "rewind", "ask", "ask", "ask"])
+            if verb == "fork":
+                kept, sequence = sequence, memory.fork(sequence)
+                if rng.random() < 0.5:  # what came from elsewhere goes on elsewhere
+                    model.scores(memory, [Ask(kept, [1, 2, 3], 0)])
+                if rng.random() < 0.5:
+                    memory.free(kept)
+            elif verb == "rewind":
+                at = int(rng.integers(max(0, at - 9), at + 1))
+                memory.rewind(sequence, at)
+            else:
+                count = int(rng.integers(1, 1 + min(longest - at, rng.choice([1, 30, longest]))))
+                rows = int(rng.integers(0, count + 1))
+                others = company(model, memory, rng)
+                place = int(rng.integers(0, len(others) + 1))
+                mine = Ask(sequence, text[at : at + count], rows)
+                scores = model.scores(memory, [*others[:place], mine, *others[place:]])
+                first = sum(ask.rows for ask in others[:place])
+                at += count
+                assert torch.equal(scores[first : first + rows], expected[at - rows : at])
+                for ask in others:
+                    memory.free(ask.sequence)
+
+
+def test_a_transformer_that_is_trained_on_or_moved_gives_its_present_scores():
+    trunk = transformer(6)
+    names = {name: value.clone() for name, value in trunk.state_dict().items()}
+    model = TorchLanguageModel(trunk)
+    memory = model.new_memory()
+
+    def check():
+        got = model.scores(memory, [Ask(memory.new(), [1, 2, 3], 3)])
+        assert (got - without_memory(trunk, [1, 2, 3])).abs().max() <= 1e-4
+
+    check()
+    assert all(torch.equal(value, names[name]) for name, value in trunk.state_dict().items())
+    optimizer = torch.optim.SGD(trunk.parameters(), lr=0.5)
+    trunk(torch.tensor([[1, 2, 3]])).logsumexp(-1).sum().backward()
+    optimizer.step()
+    assert not torch.equal(
+        trunk.model.layers[0].self_attn.k_proj.weight, names["model.layers.0.self_attn.k_proj.weight"]
+    )
+    check()
+    trunk.load_state_dict(names)
+    check()
+    trunk.double().float()
+    check()
+    trunk.model.layers[1].mlp.up_proj.weight.data = torch.ones_like(trunk.model.layers[1].mlp.up_proj.weight)
+    check()

@@ -12,11 +12,10 @@ from cyclopts import Parameter
 
 from twofold.cli.show import strong
 from twofold.cli.terminal import harmless, json_line, note, say
-from twofold.decoding.sampling import Sampling
 from twofold.errors import UsageError
 
 if TYPE_CHECKING:
-    from twofold.decoding.session import LoadedModel
+    from twofold.decoding.session import Completion, LoadedModel
 
 Flag = Parameter(negative="")
 
@@ -32,6 +31,12 @@ def generate(
     min_p: float | None = None,
     seed: int | None = None,
     stop: list[str] | None = None,
+    more: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    decoder: str | None = None,
+    mask: str | None = None,
+    timeout: float | None = None,
+    explain: Annotated[bool, Flag] = False,
+    tree: Path | None = None,
     count: Annotated[int, Parameter(name=["--count", "-n"])] = 1,
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
     verbose: Annotated[bool, Flag] = False,
@@ -42,6 +47,12 @@ def generate(
     together as one batch, which is much faster than one after the other; they are printed in order.
 
     A base model continues any text. To ask an assistant, use `twofold chat`.
+
+    Decoders are written `name` or `name:setting=value,...`: `sample:n=3`, `best-of:n=8`, `beam:width=4`,
+    `diverse-beam:width=6,groups=3`, `stochastic-beam`, `required-words:words=bread+river`, `bayes-risk:n=16`,
+    `speculative:draft=MODEL` (without draft: what stood in the text before). Masks are `choices:yes|no`,
+    `regex:[0-9]+`, `json` (any), `json:SCHEMA` and `grammar:GRAMMAR` (Lark or GBNF), where a schema or a
+    grammar may be a file. Any decoder goes with any mask.
 
     Parameters
     ----------
@@ -63,6 +74,21 @@ def generate(
         The same seed writes the same text. Prompt number i, from 0, uses seed + i.
     stop
         End before this string. Can be given several times.
+    more
+        Any other setting of the choice, as name=value: repetition_penalty, frequency_penalty,
+        presence_penalty, no_repeat_ngram, dry_multiplier, bias, banned, bad_words, min_tokens,
+        dynamic_temperature, typical_p, epsilon_cutoff, eta_cutoff, top_n_sigma, xtc_probability, mirostat,
+        compat, ...; a wrong name lists all. Can be given several times.
+    decoder
+        How to search for the text; without it, one sample.
+    mask
+        What the text may be.
+    timeout
+        Stop after so many seconds, with what there is.
+    explain
+        Also print each token with its probability and the alternatives.
+    tree
+        Write what was looked at to this HTML file, as a tree.
     count
         Write so many continuations of each prompt.
     as_json
@@ -72,19 +98,36 @@ def generate(
     """
     if count < 1:
         raise UsageError(f"-n must be 1 or more, and is {count}.")
-    settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
+    options = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     texts = [text for text in read_prompts(prompts) for _ in range(count)]
+    if tree is not None and len(texts) > 1:
+        raise UsageError("--tree shows one prompt at a time.")
 
+    from twofold.decoding.named import read_decoder, read_mask, read_settings
     from twofold.decoding.session import load
 
+    chooser = None if decoder is None else read_decoder(decoder, lambda path: load(path).model)
+    options |= read_settings(more or [])
     begun = time.perf_counter()
     loaded = load(model)
     clock = _Clock(time.perf_counter() - begun)
-    options = {"settings": settings, "max_tokens": max_tokens, "stop": stop or []}
-    if len(texts) == 1 and not as_json:
-        _stream(loaded, texts[0], options, clock)
+    asked = {
+        "settings": loaded.sampling(**options),
+        "max_tokens": max_tokens,
+        "stop": stop or [],
+        "decoder": chooser,
+        "mask": None if mask is None else read_mask(mask),
+        "timeout": timeout,
+        "alternatives": 5 if explain or tree else 0,
+    }
+    if tree is not None:
+        from twofold.cli.explain import write_tree
+
+        write_tree(loaded, texts[0], asked, tree)
+    elif len(texts) == 1 and chooser is None and not as_json and not explain:
+        _stream(loaded, texts[0], asked, clock)
     else:
-        _batch(loaded, texts, options, clock, as_json)
+        _batch(loaded, texts, asked, clock, as_json, explain)
     if verbose:
         note(clock.summary())
 
@@ -115,38 +158,62 @@ def _stream(loaded: LoadedModel, prompt: str, options: dict, clock: _Clock) -> N
     print()
 
 
-def _batch(loaded: LoadedModel, prompts: list[str], options: dict, clock: _Clock, as_json: bool) -> None:
-    """Print each continuation as soon as it and all before it are finished."""
-    from twofold.decoding.session import Completion
-
-    done = [Completion() for _ in prompts]
-    shown = 0
+def _batch(
+    loaded: LoadedModel, prompts: list[str], options: dict, clock: _Clock, as_json: bool, explain: bool
+) -> None:
+    """Print the continuations of each prompt when all of them are finished."""
     clock.start()
-    with closing(loaded.pieces([loaded.start(text) for text in prompts], **options)) as pieces:
-        for index, piece, choice in pieces:
-            clock.tick()
-            done[index].add(piece, choice)
-            while shown < len(done) and done[shown].finish:
-                _show(prompts[shown], done[shown], shown, len(done), as_json)
-                shown += 1
-    for index in range(shown, len(done)):  # max_tokens 0: nothing was chosen
-        _show(prompts[index], done[index], index, len(done), as_json)
+    found = loaded.answers([loaded.start(text) for text in prompts], **options)
+    total = sum(map(len, found))
+    number = 0
+    for index, answers in enumerate(found):
+        for answer in answers:
+            number += 1
+            clock.count(len(answer.choices))
+            if as_json:
+                print(json_line(_fields(loaded, prompts[index], answer, explain)), flush=True)
+                continue
+            if total > 1:
+                print(f"{'' if number == 1 else chr(10)}[{number} of {total}]")
+            say_prompt(prompts[index])
+            print(harmless(answer.text), flush=True)
+            if explain:
+                from twofold.cli.explain import show_choices
+
+                show_choices(loaded, answer)
 
 
-def _show(prompt: str, completion, index: int, total: int, as_json: bool) -> None:
-    if as_json:
-        fields = {
-            "prompt": prompt,
-            "text": completion.text,
-            "tokens": len(completion.tokens),
-            "log_probability": completion.log_probability,
-            "finish": completion.finish,
-        }
-        print(json_line(fields), flush=True)
-        return
-    print(f"{'' if index == 0 else chr(10)}[{index + 1} of {total}]")
-    say_prompt(prompt)
-    print(harmless(completion.text), flush=True)
+def _fields(loaded: LoadedModel, prompt: str, answer: Completion, explain: bool) -> dict:
+    fields = {
+        "prompt": prompt,
+        "text": answer.text,
+        "tokens": len(answer.tokens),
+        "log_probability": answer.log_probability,
+        "finish": answer.finish,
+    }
+    if answer.score is not None:
+        fields["score"] = answer.score
+    if any(choice.allowed for choice in answer.choices):
+        fields["log_allowed"] = answer.log_allowed
+    if explain:
+        fields["choices"] = [
+            {
+                "token": choice.token,
+                "text": loaded.tokenizer.token_bytes(choice.token).decode("utf-8", errors="replace"),
+                "log_probability": choice.log_probability,
+                "log_allowed": choice.allowed,
+                "alternatives": [
+                    {
+                        "token": token,
+                        "text": loaded.tokenizer.token_bytes(token).decode("utf-8", errors="replace"),
+                        "log_probability": log,
+                    }
+                    for token, log in choice.alternatives
+                ],
+            }
+            for choice in answer.choices
+        ]
+    return fields
 
 
 def say_prompt(prompt: str) -> None:
@@ -166,6 +233,11 @@ class _Clock:
 
     def start(self) -> None:
         self.begun = self.first = self.last = time.perf_counter()
+
+    def count(self, tokens: int) -> None:
+        """So many tokens came at once."""
+        self.tick()
+        self.tokens += tokens - 1
 
     def tick(self) -> None:
         self.last = time.perf_counter()

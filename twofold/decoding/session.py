@@ -2,6 +2,7 @@
 
 model = twofold.load("demo/assistant")
 print(model.generate("Once upon a time", max_tokens=40))
+print(model.generate("Once upon a time", decoder=Beam(8), mask=Regex(r"[a-z ,]+\\.")))
 for piece in model.stream("Once upon a time"):
     print(piece, end="")
 print(model.chat([{"role": "user", "content": "Who is Ada?"}]))
@@ -12,20 +13,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from twofold.decoding.branch import Finish, Node
+from twofold.decoding.decoders.decoder import Decoder
+from twofold.decoding.decoders.required import RequiredWords
+from twofold.decoding.decoders.sample import Sample
 from twofold.decoding.distribution import as_scores, log_probabilities
-from twofold.decoding.generate import Choice, Finish, generate
+from twofold.decoding.engine import Engine
+from twofold.decoding.request import Request
 from twofold.decoding.sampling import Sampling
+from twofold.decoding.task import Choice
 from twofold.decoding.text import TextOut
 from twofold.errors import UsageError
 from twofold.models.language_model import Ask, LanguageModel
 from twofold.tokens.chat import Turn, encode_chat
 
 if TYPE_CHECKING:
+    from twofold.decoding.masks.mask import Mask
+    from twofold.decoding.masks.vocabulary import MaskVocabulary
     from twofold.tokens.tokenizer import Tokenizer
 
 MAX_TOKENS = 256
@@ -35,21 +45,37 @@ _SCORES_AT_ONCE = 1 << 23  # float32 numbers: 32 MB
 
 @dataclass(slots=True)
 class Completion:
-    """One continuation. `tokens` are all that were chosen, a stop token included; `text` ends before it,
-    and before a stop string. `log_probability`: the model's own, nats, of `tokens`. `finish` is None while
-    it is not finished."""
+    """One continuation. `choices` are all tokens that were chosen, a stop token included; `text` ends before
+    it, and before a stop string. `log_probability`: the model's own, nats; `log_allowed`: the log of the mass
+    that a mask allowed, summed; `score`: what the decoder ranks by, if it does. `finish` is None while it is
+    not finished."""
 
     text: str = ""
-    tokens: list[int] = field(default_factory=list)
-    log_probability: float = 0.0
+    choices: list[Choice] = field(default_factory=list)
     finish: Finish | None = None
+    score: float | None = None
 
     def add(self, piece: str, choice: Choice) -> None:
         """Take one more choice and the text that became certain with it."""
         self.text += piece
-        self.tokens.append(choice.token)
-        self.log_probability += choice.log_probability
+        self.choices.append(choice)
         self.finish = choice.finish
+
+    @property
+    def tokens(self) -> list[int]:
+        """Their ids."""
+        return [choice.token for choice in self.choices]
+
+    @property
+    def log_probability(self) -> float:
+        """Of all tokens, in nats."""
+        return sum(choice.log_probability for choice in self.choices)
+
+    @property
+    def log_allowed(self) -> float:
+        """How hard a mask pushed: 0 not at all; -5 means that the text so far had a chance of e⁻⁵ to stay
+        within the mask at each step."""
+        return sum(choice.allowed for choice in self.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,69 +103,83 @@ class LoadedModel:
     is_chat: bool = False
     name: str = "model"
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What all requests to this model run in."""
+        return Engine(self.model, vocab_size=min(self.tokenizer.vocab_size, self.model.vocab_size))
+
+    @cached_property
+    def vocabulary(self) -> MaskVocabulary:
+        """The tokens as masks see them."""
+        from twofold.decoding.masks.vocabulary import MaskVocabulary
+
+        return MaskVocabulary(self.tokenizer, self.engine.vocab_size, self.stop_ids)
+
     def generate(
         self,
         prompt: str | Sequence[str],
         *,
+        decoder: Decoder | None = None,
+        mask: Mask | None = None,
         max_tokens: int = MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
         stop: str | Sequence[str] = (),
-    ) -> str | list[str]:
-        """How the text goes on after `prompt` (without it); a list for a list of prompts.
+        timeout: float | None = None,
+        **sampling: Any,
+    ) -> str | list[Any]:
+        """How the text goes on after `prompt` (without it); a list for a list of prompts, and a list for
+        each prompt if the decoder gives several answers.
 
-        temperature 0 always takes the best token; top_k, top_p and min_p keep only the best ones; the same
-        seed gives the same text (prompt i of a list has seed + i). `stop`: strings before which to end.
+        decoder: one of `twofold.decoding.decoders`; default `Sample()`. mask: one of
+        `twofold.decoding.masks`. `stop`: strings before which to end. timeout: seconds. sampling: the fields
+        of `Sampling` (temperature, top_p, seed, …); with a seed, prompt i of a list has seed + i; strings
+        stand for tokens in bias, banned, bad_words and dry_breakers.
         Raises UsageError for settings that cannot be and for a prompt longer than the model's context.
         """
-        settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        done = self.complete(
-            [self.start(text) for text in prompts], settings=settings, max_tokens=max_tokens, stop=stop
+        answers = self.answers(
+            [self.start(text) for text in prompts],
+            decoder=decoder,
+            mask=mask,
+            settings=self.sampling(**sampling),
+            max_tokens=max_tokens,
+            stop=stop,
+            timeout=timeout,
         )
-        texts = [completion.text for completion in done]
-        return texts[0] if isinstance(prompt, str) else texts
+        texts = [[one.text for one in some] for some in answers]
+        single = [some[0] if len(some) == 1 else some for some in texts]
+        return single[0] if isinstance(prompt, str) else single
 
-    def stream(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int = MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-    ) -> Iterator[str]:
-        """As `generate` for one prompt, piece by piece. Closing the iterator stops the model."""
-        settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
-        return _only_text(
-            self.pieces([self.start(prompt)], settings=settings, max_tokens=max_tokens, stop=stop)
-        )
+    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
+        """As `generate` for one prompt, piece by piece, with the same options: of beams what they all agree
+        on. Closing the iterator stops the model."""
+        return _only_text(self.pieces([self.start(prompt)], **self._options(options)))
 
-    def chat(
-        self,
-        messages: Sequence[Turn],
-        *,
-        max_tokens: int = MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-    ) -> str:
-        """The assistant's next answer. `messages`: {"role": "system" | "user" | "assistant", "content": …}.
+    async def stream_async(self, prompt: str, **options: Any) -> AsyncIterator[str]:
+        """As `stream`, for an event loop; many at once share each forward pass."""
+        from twofold.decoding.background import choices
 
-        Raises UsageError for a conversation longer than the context, DataError for a wrong role.
+        [(request, texts)] = self._submit([self.start(prompt)], **self._options(options))
+        async for choice in choices(request):
+            if choice.sample == 0 and (piece := texts.piece(choice)):
+                yield piece
+
+    def chat(self, messages: Sequence[Turn], **options: Any) -> str:
+        """The assistant's next answer, with the options of `generate`.
+
+        `messages`: {"role": "system" | "user" | "assistant", "content": …}. Raises UsageError for a
+        conversation longer than the context, DataError for a wrong role.
         """
-        settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
-        prompt = self.start_chat(messages)
-        return self.complete([prompt], settings=settings, max_tokens=max_tokens, stop=stop)[0].text
+        return self.complete([self.start_chat(messages)], **self._options(options))[0].text
+
+    def choose(
+        self, prompt: str | Sequence[Turn], choices: Sequence[str], *, ends: bool = False
+    ) -> dict[str, float]:
+        """The probability of each choice as the continuation of a text, or as the answer in a conversation,
+        over whole texts, given that it is one of them. See `twofold.decoding.choose`."""
+        from twofold.decoding.choose import choose
+
+        tokens = self.start(prompt) if isinstance(prompt, str) else self.start_chat(prompt)
+        return choose(self, tokens, choices, ends=ends or not isinstance(prompt, str))
 
     def score(self, text: str) -> Score:
         """The log-probability of `text`, and its bits per byte.
@@ -187,54 +227,165 @@ class LoadedModel:
         """A conversation's tokens, up to where the assistant's answer begins."""
         return encode_chat(self.tokenizer, messages, add_generation_prompt=True)[0]
 
-    def complete(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        settings: Sampling | Sequence[Sampling],
-        max_tokens: int | None = MAX_TOKENS,
-        stop: str | Sequence[str] = (),
-    ) -> list[Completion]:
-        """Continuations of token prompts (see `start`, `start_chat`), with all that is known of each."""
-        done = [Completion() for _ in prompts]
-        for index, piece, choice in self.pieces(prompts, settings=settings, max_tokens=max_tokens, stop=stop):
-            done[index].add(piece, choice)
-        return done
+    def sampling(self, **options: Any) -> Sampling:
+        """`Sampling` with strings where it has tokens; UsageError for an unknown name."""
+        known = {f.name for f in fields(Sampling)}
+        if unknown := sorted(options.keys() - known):
+            raise UsageError(f"There is no setting {unknown[0]}. There are: {', '.join(sorted(known))}.")
+        for name in ("banned", "dry_breakers"):
+            if options.get(name):
+                options[name] = [self._token(name, value) for value in options[name]]
+        if options.get("bias"):
+            options["bias"] = {self._token("bias", t): number for t, number in dict(options["bias"]).items()}
+        if options.get("bad_words"):
+            options["bad_words"] = [
+                spelled for word in options["bad_words"] for spelled in self._spellings(word)
+            ]
+        return Sampling(**options)
 
-    def pieces(
+    def _token(self, name: str, value: str | int) -> int:
+        if not isinstance(value, str):
+            return value
+        tokens = self.tokenizer.encode(value)
+        if len(tokens) != 1:
+            raise UsageError(f"{name}: {value!r} is {len(tokens)} tokens, and has to be one.")
+        return tokens[0]
+
+    def _spellings(self, word: str | Sequence[int]) -> list[list[int]]:
+        """The tokens of a word, at the start of a line and after a space."""
+        if not isinstance(word, str):
+            return [list(word)]
+        return [self.tokenizer.encode(word), self.tokenizer.encode(" " + word)]
+
+    def complete(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[Completion]:
+        """The best continuation of each token prompt (see `start`, `start_chat`); options as `pieces`."""
+        return [answers[0] for answers in self.answers(prompts, **options)]
+
+    def answers(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[list[Completion]]:
+        """All continuations of each token prompt, best first, with all that is known of each."""
+        return self._finished(self._submit(prompts, **options))
+
+    def watched(self, prompt: Sequence[int], **options: Any) -> tuple[list[Completion], list[Node], set[int]]:
+        """`answers` to one token prompt, with every token that was looked at on the way, and the `id` of
+        those that are part of an answer."""
+        [(request, texts)] = self._submit([prompt], **options)
+        request.task.looked_at = looked_at = []
+        [answers] = self._finished([(request, texts)])
+        chosen = {id(node) for answer in request.answers for node in answer.branch.nodes()}
+        return answers, looked_at, chosen
+
+    def _finished(self, requests: list[tuple[Request, _Texts]]) -> list[list[Completion]]:
+        found: list[dict[int, Completion]] = [{0: Completion()} for _ in requests]
+        for index, piece, choice in _drive(self.engine, requests):
+            found[index].setdefault(choice.sample, Completion()).add(piece, choice)
+        for (request, _), some in zip(requests, found, strict=True):
+            for i, answer in enumerate(request.answers):
+                some.setdefault(i, Completion()).score = answer.score
+            if request.timed_out:
+                for completion in some.values():
+                    completion.finish = completion.finish or "time"
+        return [list(some.values()) for some in found]
+
+    def pieces(self, prompts: Sequence[Sequence[int]], **options: Any) -> Pieces:
+        """(prompt's number, text that became certain, the choice) for every token of every token prompt.
+
+        options: `settings` (one `Sampling`, or one for each prompt), `decoder`, `mask`, `max_tokens`, `stop`,
+        `timeout`, and `alternatives`, how many of the best tokens to note beside each choice.
+        """
+        return _drive(self.engine, self._submit(prompts, **options))
+
+    def _submit(
         self,
         prompts: Sequence[Sequence[int]],
         *,
-        settings: Sampling | Sequence[Sampling],
+        settings: Sampling | Sequence[Sampling] = Sampling(),  # noqa: B008 - frozen
+        decoder: Decoder | None = None,
+        mask: Mask | None = None,
         max_tokens: int | None = MAX_TOKENS,
         stop: str | Sequence[str] = (),
-    ) -> Pieces:
-        """(prompt's number, text that became certain, the choice) for every token of every prompt."""
+        timeout: float | None = None,
+        alternatives: int = 0,
+    ) -> list[tuple[Request, _Texts]]:
+        """Queue all prompts, or none."""
+        if max_tokens is not None and max_tokens < 0:
+            raise UsageError(f"max_tokens must be 0 or more, and is {max_tokens}.")
+        if not isinstance(settings, Sampling) and len(settings) != len(prompts):
+            raise UsageError(f"There are {len(prompts)} prompts and {len(settings)} settings.")
         stops = [stop] if isinstance(stop, str) else list(stop)
-        texts = [TextOut(self.tokenizer, stops) for _ in prompts]
-        choices = generate(
-            self.model,
-            prompts,
-            settings=settings,
-            max_tokens=max_tokens,
-            stop_ids=self.stop_ids,
-            ends=lambda index, token: texts[index].feed(token),
-            choices_of=min(self.tokenizer.vocab_size, self.model.vocab_size),
-        )
-        return _with_text(choices, texts)
+        state = None if mask is None else mask.compile(self.vocabulary)
+        if isinstance(decoder, RequiredWords):
+            decoder = decoder.spelled(self.tokenizer.encode)
+        requests: list[tuple[Request, _Texts]] = []
+        try:
+            for index, prompt in enumerate(prompts):
+                texts = _Texts(self.tokenizer, stops, self.stop_ids)  # refuses an empty stop string
+                own = settings if isinstance(settings, Sampling) else settings[index]
+                if isinstance(settings, Sampling) and own.seed is not None:
+                    own = replace(own, seed=own.seed + index)
+                request = self.engine.submit(
+                    prompt,
+                    decoder or Sample(),
+                    timeout=timeout,
+                    index=index,
+                    settings=own,
+                    max_tokens=max_tokens,
+                    stop_ids=self.stop_ids,
+                    stops=[text.encode() for text in stops],
+                    token_bytes=self.tokenizer.token_bytes,
+                    mask=state,
+                    alternatives=alternatives,
+                )
+                requests.append((request, texts))
+        except BaseException:
+            for request, _ in requests:
+                request.cancel()
+            raise
+        return requests
+
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of `generate` as those of `pieces`."""
+        own = {"decoder", "mask", "max_tokens", "stop", "timeout", "settings", "alternatives"}
+        rest = {name: value for name, value in options.items() if name not in own}
+        given = {name: value for name, value in options.items() if name in own}
+        return given if "settings" in given else given | {"settings": self.sampling(**rest)}
 
 
-def _with_text(choices: Generator[Choice, None, None], texts: Sequence[TextOut]) -> Pieces:
-    with closing(choices):
-        for choice in choices:
-            text = texts[choice.index]
-            yield choice.index, text.take() if choice.finish is None else text.finish(), choice
+class _Texts:
+    """The texts of one request's answers as they grow."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], stop_ids: Sequence[int]) -> None:
+        self._make = lambda: TextOut(tokenizer, stops)
+        self._stop_ids = stop_ids
+        self._texts = {0: self._make()}
+
+    def piece(self, choice: Choice) -> str:
+        """What becomes certain with this choice."""
+        text = self._texts.get(choice.sample) or self._texts.setdefault(choice.sample, self._make())
+        if choice.token not in self._stop_ids:
+            text.feed(choice.token)
+        return text.take() if choice.finish is None else text.finish()
+
+
+def _drive(engine: Engine, requests: list[tuple[Request, _Texts]]) -> Pieces:
+    """Step until all are done; closing it cancels what is not."""
+    live = list(requests)
+    try:
+        while live:
+            for request, texts in live:
+                for choice in request.take():
+                    yield request.task.index, texts.piece(choice), choice
+            live = [pair for pair in live if not pair[0].done or pair[0].task.events]
+            if live and not any(request.task.events for request, _ in live):
+                engine.step()
+    finally:
+        for request, _ in requests:
+            request.cancel()
 
 
 def _only_text(pieces: Pieces) -> Iterator[str]:
     with closing(pieces):
-        for _, piece, _ in pieces:
-            if piece:
+        for _, piece, choice in pieces:
+            if piece and choice.sample == 0:
                 yield piece
 
 

@@ -1,88 +1,116 @@
 """The Transformer on torch as a `LanguageModel`: keys and values in pages, ragged asks in one pass.
 
-The tokens of all asks lie in one row, so that norms and matrix products waste nothing; only attention
-looks at sequences. There, asks of like shape are padded together; a sequence whose pages lie in one piece
-is read in place. Long prompts go through in chunks, which bounds the activations.
+The tokens of all asks lie in one row, so that norms and matrix products waste nothing; only attention looks
+at sequences (`paged_attention`). Long prompts go through in chunks, which bounds the activations. A pass is
+written out here, with few and large operations: small models spend their time in calling torch.
 
-Shape letters: N new tokens of a pass, B asks of a group, Q new tokens of each, S remembered tokens;
-D model width, H heads, K key-value heads, G heads per key-value head, C head width, V vocabulary.
+An ask's scores do not depend on its neighbours, nor on how its tokens came in: alone or beside others, at
+once, in pieces or by forking, they are the same bits. That holds in float32 and bfloat16 on CPUs where torch
+uses MKL, for a given number of threads; it is not promised for GPUs and other libraries, where it holds up to
+rounding.
+
+Shape letters: N new tokens of a pass; D model width, H heads, K key-value heads, C head width, V vocabulary,
+P places in memory, L layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twofold.models.language_model import Ask, ContextFull
 from twofold.models.memory import Append, PagedMemory
-from twofold.models.transformer import Attend, Transformer
-
-_LARGEST_MASK = 1 << 22  # query-key pairs of a padded group
+from twofold.models.paged_attention import ROWS, SPARE_PLACES, Part, attend, groups_of
+from twofold.models.transformer import Transformer, rotary_tables
 
 
 class KeyValueMemory(PagedMemory):
-    """Paged memory with its keys and values: for each layer two tensors [K, places, C]."""
+    """Paged memory with its keys and values: `rows` [L, P, 2, K, C], keys first."""
 
     def __init__(self, transformer: Transformer, pages: int | None = None, page_size: int = 16) -> None:
         super().__init__(page_size, pages)
         config, weight = transformer.config, transformer.output_weight
-        self._shape = (2 * config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
-        self._of = {"dtype": weight.dtype, "device": weight.device}
-        self._rows = torch.empty((self._shape[0], self._shape[1], 0, self._shape[2]), **self._of)
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+        shape = (config.num_hidden_layers, 0, 2, config.num_key_value_heads, config.head_dim)
+        self.rows = torch.empty(shape, dtype=weight.dtype, device=weight.device)
 
     def make_room(self) -> None:
-        """Have places for every page made so far; grows by doubling."""
-        rows, kv_heads, width = self._shape
-        places = self._rows.shape[2]
-        if places < self.pages_made * self.page_size:
-            pages = max(self.pages_made, 2 * places // self.page_size, 8)
+        """Have places for every page made so far, and a few behind them that are only read; grows by
+        doubling."""
+        size, spare = self.page_size, -(-SPARE_PLACES // self.page_size)
+        layers, places, *rest = self.rows.shape
+        pages = places // size - spare
+        if pages < self.pages_made:
+            pages = max(self.pages_made, 2 * pages, 8)
             if self._limit is not None:
                 pages = min(pages, self._limit)
             # zeros: a place never written may be read behind a mask, and 0 times NaN would be NaN
-            larger = torch.zeros((rows, kv_heads, pages * self.page_size, width), **self._of)
-            larger[:, :, :places] = self._rows
-            self._rows = larger
-            self.keys, self.values = list(larger[0::2]), list(larger[1::2])
+            larger = self.rows.new_zeros((layers, (pages + spare) * size, *rest))
+            larger[:, :places] = self.rows
+            self.rows = larger
 
     def copy_pages(self, copies: list[tuple[int, int]]) -> None:
         """Copy whole pages, in all layers."""
         for old, new in copies:
             a, b, size = old * self.page_size, new * self.page_size, self.page_size
-            self._rows[:, :, b : b + size] = self._rows[:, :, a : a + size]
+            self.rows[:, b : b + size] = self.rows[:, a : a + size]
 
 
-@dataclass(slots=True)
-class _Part:
-    """The tokens of one ask that go through in this pass, at positions `start` to `stop`."""
+class _Weights:
+    """A Transformer's weights as a pass uses them: what is multiplied with the same input is joined.
 
-    ask: int
-    start: int
-    stop: int
-    pages: list[int]
+    The parameters become views of what they are joined to: no memory is held twice, and whoever trains them
+    on in place changes both.
+    """
+
+    def __init__(self, transformer: Transformer) -> None:
+        config, blocks = transformer.config, transformer.model.layers
+        L, attention, mlp = len(blocks), [b.self_attn for b in blocks], [b.mlp for b in blocks]
+        norms = [norm for b in blocks for norm in (b.input_layernorm, b.post_attention_layernorm)]
+        self.norms = _joined(*norms, transformer.model.norm).view(2 * L + 1, -1)
+        self.head_norms = _joined(*(n for a in attention for n in (a.q_norm, a.k_norm))).view(L, 2, -1)
+        self.qkv = [_joined(a.q_proj, a.k_proj, a.v_proj) for a in attention]  # each [(H+2K)·C, D]
+        self.out = [a.o_proj.weight.detach().t() for a in attention]  # [H·C, D]
+        self.gate_up = [_joined(m.gate_proj, m.up_proj) for m in mlp]  # [2·inner, D]
+        self.down = [m.down_proj.weight.detach().t() for m in mlp]  # [inner, D]
+        device = self.norms.device
+        self.kinds = torch.tensor(  # of each head: a query's (0) or a key's (1)
+            [0] * config.num_attention_heads + [1] * config.num_key_value_heads, device=device
+        )
+        widths = torch.tensor([config.hidden_size, config.head_dim], dtype=torch.float32, device=device)
+        self.floors = (widths * config.rms_norm_eps).sqrt().unbind()  # see `_normed`
+        self._lie = [(p, p.data_ptr()) for p in transformer.model.parameters()]
+
+    def lie_where_they_did(self) -> bool:
+        """Whether no parameter has been given other memory since."""
+        return all(parameter.data_ptr() == lies for parameter, lies in self._lie)
 
 
-@dataclass(slots=True)
-class _Group:
-    """Parts that attend together. `at`: where their queries lie in the row of N; `read`: which places."""
+def _joined(*modules: nn.Module) -> Tensor:
+    """Their weights below each other in one tensor, of which they become views."""
+    whole = torch.cat([module.weight.detach() for module in modules])
+    parts = whole.split([len(module.weight) for module in modules])
+    for module, part in zip(modules, parts, strict=True):
+        module.weight.data = part
+    return whole
 
-    at: slice | Tensor  # [B, Q], padded with each one's last token
-    read: slice | Tensor  # places, or pages [B, pages]
-    mask: Tensor | None  # [B, 1, Q, S], 0 or -inf
-    causal: bool  # without a mask: whether position i sees up to i, or all
+
+def _normed(x: Tensor, scale: Tensor, floor: Tensor) -> Tensor:
+    """`RMSNorm` in few operations, in float32: x / √(|x|² + D·eps) · scale, with scale = √D · weight and
+    floor = √(D·eps)."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (x / torch.hypot(norm, floor)).mul_(scale)
 
 
 class TorchLanguageModel:
     """`LanguageModel` over a `Transformer`, on its device and in its precision; the scores are float32.
 
-    `chunk`: how many tokens go through at once.
+    `chunk`: how many tokens go through at once. The transformer's parameters are moved, each to lie beside
+    those that are read with it; it may be used and trained on in place, and the scores are always those of its
+    present weights.
     """
 
     def __init__(self, transformer: Transformer, *, chunk: int = 1024, page_size: int = 16) -> None:
@@ -91,24 +119,38 @@ class TorchLanguageModel:
         self.context_length = transformer.config.max_position_embeddings
         self.chunk = chunk
         self.page_size = page_size
+        self._weights: _Weights | None = None
+        self._rotations = torch.empty(0)  # [positions, 1, C/2] complex
 
     def new_memory(self, pages: int | None = None) -> KeyValueMemory:
         """A memory for this model's keys and values; `pages` of 16 tokens, or as many as it takes."""
         return KeyValueMemory(self.transformer, pages, self.page_size)
 
-    @torch.no_grad()
     def scores(self, memory: KeyValueMemory, questions: Sequence[Ask]) -> Tensor:
         """[sum of rows, V] float32 on the model's device; see `LanguageModel.scores`."""
+        return self.scores_and_states(memory, questions)[0]
+
+    @torch.no_grad()
+    def scores_and_states(self, memory: KeyValueMemory, questions: Sequence[Ask]) -> tuple[Tensor, Tensor]:
+        """The scores, and the last activations (after the final norm) they were made from: [sum of rows, V]
+        and [sum of rows, D], float32."""
         self._check(memory, questions)
         appends = [(ask.sequence, len(ask.tokens)) for ask in questions]
         with memory.append(appends) as plan:
             memory.make_room()
             memory.copy_pages([step.copy for step in plan if step.copy])
-            answers = [self._read(memory, questions, parts, plan) for parts in self._passes(plan)]
-            if len(answers) == 1:
-                return answers[0]
-            empty = torch.empty((0, self.vocab_size), device=self.transformer.output_weight.device)
-            return torch.cat([empty, *answers])
+            self._join_weights()
+            with torch.inference_mode():  # cheaper than `no_grad`; what leaves it is copied
+                answers = [self._read(memory, questions, parts, plan) for parts in self._passes(plan)]
+                answers = answers or [self._nothing()]
+            scores, states = (torch.cat(some) for some in zip(*answers, strict=True))
+            return scores, states.float()
+
+    def _join_weights(self) -> None:
+        """Join the weights, again if someone has moved or replaced them."""
+        if self._weights is None or not self._weights.lie_where_they_did():
+            with torch.inference_mode(False), torch.no_grad():
+                self._weights = _Weights(self.transformer)
 
     def _check(self, memory: KeyValueMemory, questions: Sequence[Ask]) -> None:
         """ValueError for a wrong call, ContextFull for a sequence that would be too long."""
@@ -129,9 +171,9 @@ class TorchLanguageModel:
                 f"{self.context_length:,}. Shorten the text, or ask for fewer tokens."
             )
 
-    def _passes(self, plan: list[Append]) -> list[list[_Part]]:
+    def _passes(self, plan: list[Append]) -> list[list[Part]]:
         """Cut the appends into passes of at most `chunk` tokens, in the order of the asks."""
-        passes: list[list[_Part]] = []
+        passes: list[list[Part]] = []
         room = 0
         for ask, step in enumerate(plan):
             start = step.start
@@ -140,141 +182,94 @@ class TorchLanguageModel:
                     passes.append([])
                     room = self.chunk
                 stop = min(step.stop, start + room)
-                passes[-1].append(_Part(ask, start, stop, step.pages))
+                passes[-1].append(Part(ask, start, stop, step.pages))
                 room -= stop - start
                 start = stop
         return passes
 
     def _read(
-        self, memory: KeyValueMemory, questions: Sequence[Ask], parts: list[_Part], plan: list[Append]
-    ) -> Tensor:
-        """One pass: read the parts' tokens into memory, return the scores asked of them [rows, V]."""
-        device = self.transformer.output_weight.device
+        self, memory: KeyValueMemory, questions: Sequence[Ask], parts: list[Part], plan: list[Append]
+    ) -> tuple[Tensor, Tensor]:
+        """One pass: read the parts' tokens into memory, return what is asked of them: scores [rows, V] and
+        activations [rows, D]."""
+        size = memory.page_size
         tokens: list[int] = []
+        positions: list[int] = []
+        places: list[int] = []
         wanted: list[int] = []
         for part in parts:
             ask, step = questions[part.ask], plan[part.ask]
             first = max(part.start, step.stop - ask.rows)
             wanted.extend(range(len(tokens) + first - part.start, len(tokens) + part.stop - part.start))
             tokens.extend(ask.tokens[part.start - step.start : part.stop - step.start])
-        positions = np.concatenate([np.arange(part.start, part.stop) for part in parts])
-        hidden_1ND = self.transformer.hidden(
-            torch.tensor([tokens], device=device),
-            torch.from_numpy(positions).to(device, non_blocking=True),
-            self._attention(memory, parts, device),
-        )
-        hidden = hidden_1ND[0]
-        if len(wanted) < len(tokens):
-            hidden = hidden[torch.tensor(wanted, dtype=torch.long, device=device)]
-        return self.transformer.logits(hidden).float()
+            positions.extend(range(part.start, part.stop))
+            places.extend(part.pages[at // size] * size + at % size for at in range(part.start, part.stop))
+        N, rows, spare = len(tokens), len(wanted), [0] * (-len(tokens) % ROWS)
+        device = self.transformer.output_weight.device
+        token_N, position_N, place_N = torch.from_numpy(
+            np.array([tokens + spare, positions + spare, places + spare], dtype=np.int64)
+        ).to(device, non_blocking=True)
+        chosen = None
+        if rows < N:
+            wanted += [0] * (-rows % ROWS)
+            chosen = torch.from_numpy(np.array(wanted, dtype=np.int64)).to(device, non_blocking=True)
+        hidden = self._hidden(memory, parts, token_N, position_N, place_N[:N], chosen)
+        return self.transformer.logits(hidden)[:rows].float(), hidden[:rows]
 
-    def _attention(self, memory: KeyValueMemory, parts: list[_Part], device: torch.device) -> Attend:
-        """Attention that first remembers the new keys and values, then looks at all of its sequence."""
-        size = memory.page_size
-        write: slice | Tensor | None = None
-        if len(parts) == 1:
-            write = _place_slice(parts[0].pages, parts[0].start, parts[0].stop, size)
-        if write is None:
-            positions = [np.arange(part.start, part.stop) for part in parts]
-            places = [
-                np.array(p.pages)[at // size] * size + at % size
-                for p, at in zip(parts, positions, strict=True)
-            ]
-            write = torch.from_numpy(np.concatenate(places)).to(device, non_blocking=True)
-        groups = _groups(parts, size, self.transformer.output_weight)
+    def _nothing(self) -> tuple[Tensor, Tensor]:
+        weight = self.transformer.output_weight  # [V, D]
+        return weight.new_empty((0, len(weight))).float(), weight.new_empty((0, weight.shape[1]))
 
-        def attend(layer: int, q_1HNC: Tensor, k_1KNC: Tensor, v_1KNC: Tensor) -> Tensor:
-            keys_KPC, values_KPC = memory.keys[layer], memory.values[layer]
-            for remembered, fresh in ((keys_KPC, k_1KNC[0]), (values_KPC, v_1KNC[0])):
-                if isinstance(write, slice):
-                    remembered[:, write] = fresh
-                else:
-                    remembered.index_copy_(1, write, fresh)
-            if len(parts) == 1:
-                return _attend(q_1HNC, groups[0], keys_KPC, values_KPC, size)
-            q_HNC, out_HNC = q_1HNC[0], torch.empty_like(q_1HNC[0])
-            for group in groups:
-                if isinstance(group.at, slice):
-                    queries = q_HNC[:, group.at][None]
-                    out_HNC[:, group.at] = _attend(queries, group, keys_KPC, values_KPC, size)[0]
-                else:
-                    q_BHQC = q_HNC[:, group.at].transpose(0, 1)
-                    out_BHQC = _attend(q_BHQC, group, keys_KPC, values_KPC, size)
-                    out_HNC[:, group.at] = out_BHQC.transpose(0, 1)  # a repeated token: the same value again
-            return out_HNC[None]
+    def _hidden(
+        self,
+        memory: KeyValueMemory,
+        parts: list[Part],
+        token_N: Tensor,
+        position_N: Tensor,
+        place_N: Tensor,
+        chosen: Tensor | None,
+    ) -> Tensor:
+        """Final normed activations of the `chosen` tokens (None: all), remembering all keys and values.
 
-        return attend
+        What `Transformer.hidden` computes; channels of queries and keys lie in another order here, pair by
+        pair, which their products do not see. Tokens beyond the places are padding.
+        """
+        config, dtype, N = self.transformer.config, memory.rows.dtype, len(place_N)
+        H, K, C = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        weights = self._weights
+        norms = (weights.norms.float() * config.hidden_size**0.5).unbind()
+        head_norms = (weights.head_norms.float() * C**0.5).index_select(1, weights.kinds).unbind()  # [H+K, C]
+        floor, head_floor = weights.floors
+        turn_N1C = self._rotation(max(part.stop for part in parts)).index_select(0, position_N)  # of pairs
+        groups = groups_of(parts, H // K, memory.page_size, memory.rows)
+        x_ND = self.transformer.model.embed_tokens.weight.index_select(0, token_N)
+        out_NHC = x_ND.new_zeros((len(token_N), H, C))
+        out_ND = out_NHC.view(len(token_N), H * C)
+        for layer, rows_P2KC in enumerate(memory.rows.unbind()):
+            normed = _normed(x_ND, norms[2 * layer], floor).to(dtype)
+            heads = F.linear(normed, weights.qkv[layer]).view(-1, H + 2 * K, C)
+            qk = _normed(heads[:, : H + K], head_norms[layer], head_floor).view(-1, H + K, 2, C // 2)
+            qk = torch.view_as_real(torch.complex(*qk.unbind(2)).mul_(turn_N1C)).flatten(2)
+            heads[:, : H + K] = qk
+            rows_P2KC.index_copy_(0, place_N, heads[:N, H:].view(N, 2, K, C))
+            attend(groups, layer, heads[:, :H], rows_P2KC, memory.page_size, out_NHC)
+            if chosen is not None and layer == len(memory.rows) - 1:  # only keys and values of the others
+                x_ND, out_ND = x_ND[chosen], out_ND[chosen]
+            x_ND.addmm_(out_ND, weights.out[layer])
+            normed = _normed(x_ND, norms[2 * layer + 1], floor).to(dtype)
+            gate, up = (
+                F.linear(normed, weights.gate_up[layer]).view(-1, 2, config.intermediate_size).unbind(1)
+            )
+            x_ND.addmm_(F.silu(gate).mul_(up), weights.down[layer])
+        return _normed(x_ND, norms[-1], floor).to(dtype)
 
-
-def _groups(parts: list[_Part], size: int, like: Tensor) -> list[_Group]:
-    """Sort the parts by shape and pad like ones together, so that at most half of a group is padding."""
-    offsets = [0, *accumulate(part.stop - part.start for part in parts)]
-    order = sorted(range(len(parts)), key=lambda i: (parts[i].stop - parts[i].start, parts[i].stop))
-    groups: list[list[int]] = []
-    cells = longest = 0  # of the last group: query-key pairs without padding, keys
-    for i in order:
-        new, length = parts[i].stop - parts[i].start, parts[i].stop
-        longest = max(longest, length)
-        padded = (len(groups[-1]) + 1) * new * longest if groups else 0
-        if groups and padded <= 2 * (cells + new * length) and (new == 1 or padded <= _LARGEST_MASK):
-            groups[-1].append(i)
-            cells += new * length
-        else:
-            groups.append([i])
-            cells, longest = new * length, length
-    return [_group([parts[i] for i in g], [offsets[i] for i in g], size, like) for g in groups]
-
-
-def _place_slice(pages: list[int], start: int, stop: int, size: int) -> slice | None:
-    """The places of positions `start` to `stop` if their pages follow each other, else None."""
-    first, last = start // size, (stop - 1) // size
-    if pages[first : last + 1] != list(range(pages[first], pages[first] + last - first + 1)):
-        return None
-    begin = pages[first] * size + start % size
-    return slice(begin, begin + stop - start)
-
-
-def _group(parts: list[_Part], offsets: list[int], size: int, like: Tensor) -> _Group:
-    """Lay out parts that attend together; `offsets`: where each begins in the row of N tokens; `like`: a
-    tensor of the device and precision to use."""
-    device = like.device
-    starts, stops = (np.array([getattr(part, name) for part in parts]) for name in ("start", "stop"))
-    Q, S = int((stops - starts).max()), int(stops.max())
-    if len(parts) == 1:
-        at: slice | Tensor = slice(offsets[0], offsets[0] + Q)
-        read = _place_slice(parts[0].pages, 0, S, size)
-        if read is not None and (Q == 1 or not starts[0]):
-            return _Group(at, read, None, causal=Q > 1)
-    else:
-        queries = np.minimum(np.arange(Q), (stops - starts)[:, None] - 1)  # [B, Q]; the last repeats
-        at = torch.from_numpy(queries + np.array(offsets)[:, None]).to(device, non_blocking=True)
-        read = None
-    if read is None:
-        count = -(-S // size)
-        tables = [part.pages[:count] + part.pages[:1] * (count - len(part.pages)) for part in parts]
-        pages = torch.tensor(tables, device=device)  # [B, pages], padded with what the mask hides
-        keys = count * size
-    else:
-        pages, keys = read, S
-    position = np.minimum(starts[:, None] + np.arange(Q), stops[:, None] - 1)  # [B, Q]
-    hidden = torch.from_numpy(np.arange(keys) > position[..., None])[:, None]  # [B, 1, Q, S]
-    mask = torch.zeros(hidden.shape, dtype=like.dtype).masked_fill_(hidden, float("-inf"))
-    return _Group(at, pages, mask.to(device, non_blocking=True), causal=False)
-
-
-def _attend(q_BHQC: Tensor, group: _Group, keys_KPC: Tensor, values_KPC: Tensor, size: int) -> Tensor:
-    """Attention of a group's queries to its remembered keys: [B, H, Q, C]."""
-    (B, H, Q, C), K = q_BHQC.shape, keys_KPC.shape[0]
-    if isinstance(group.read, slice):
-        k_BKSC, v_BKSC = keys_KPC[None, :, group.read], values_KPC[None, :, group.read]
-    else:  # gather whole pages
-        k_BKSC, v_BKSC = (
-            x.view(K, -1, size * C).index_select(1, group.read.view(-1)).view(K, B, -1, C).transpose(0, 1)
-            for x in (keys_KPC, values_KPC)
-        )
-    if Q == 1:  # the heads that share keys are queries of one head: nothing is repeated
-        q_BKGC = q_BHQC.reshape(B, K, H // K, C)
-        return F.scaled_dot_product_attention(q_BKGC, k_BKSC, v_BKSC, attn_mask=group.mask).view(B, H, 1, C)
-    return F.scaled_dot_product_attention(
-        q_BHQC, k_BKSC, v_BKSC, attn_mask=group.mask, is_causal=group.causal, enable_gqa=H != K
-    )
+    def _rotation(self, length: int) -> Tensor:
+        """[at least `length`, 1, C/2]: by which complex number each position turns each pair of channels."""
+        device = self.transformer.output_weight.device
+        if len(self._rotations) < length or self._rotations.device != device:
+            positions = torch.arange(max(256, 1 << (length - 1).bit_length()), device=device)
+            cos, sin = (
+                x[:, None, : x.shape[1] // 2] for x in rotary_tables(positions, self.transformer.config)
+            )
+            self._rotations = torch.complex(cos, sin)
+        return self._rotations

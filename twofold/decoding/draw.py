@@ -1,0 +1,124 @@
+"""Drawing the next tokens of many branches at once: the vectorised way of plain sampling.
+
+A decoder asks for it by yielding `Draw`; the engine answers the draws of all requests together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twofold.decoding.branch import Branch
+from twofold.decoding.distribution import Row, check, choose, log_probabilities, update_mirostat
+from twofold.decoding.task import Task
+from twofold.errors import TwofoldError
+
+
+@dataclass(slots=True)
+class Draw:
+    """Extend each of these branches by a token, drawn as the request's settings say, and by those that its
+    mask then forces. The answer: the new branches, in order. `streams`: whose randomness each uses.
+
+    A branch that is finished is asked only for the log-probabilities of its forced tokens.
+    """
+
+    branches: Sequence[Branch]
+    streams: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One branch to extend: whose it is, and which randomness it uses."""
+
+    task: Task
+    branch: Branch
+    stream: int
+
+
+def draw(scores_BV: Tensor, drawings: Sequence[Drawing]) -> list[Branch | TwofoldError]:
+    """One more token for each, from its row of scores [B, V]; what went wrong in the place of a branch."""
+    rows = [drawing.task.row(drawing.branch) for drawing in drawings]
+    uniforms = [_uniforms(drawing) for drawing in drawings]
+    tokens_B = choose(scores_BV, rows, uniforms)
+    logs_B = log_probabilities(scores_BV, tokens_B.clamp_min(0))
+    tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).tolist()  # one transfer
+    allowed = allowed_mass(scores_BV, rows)
+    best = _alternatives(scores_BV, drawings)
+    drawn = []
+    for i, (task, branch) in enumerate((drawing.task, drawing.branch) for drawing in drawings):
+        try:
+            longer = task.extend(
+                branch, check(int(tokens[i])), logs[i],
+                allowed=allowed.get(i, 0.0), alternatives=best.get(i, ()),
+            )  # fmt: skip
+            if task.settings.mirostat is not None:
+                longer.mirostat = update_mirostat(task.settings, branch.mirostat, logs[i])
+            drawn.append(longer if longer.mask is None else _force(task, longer))
+        except TwofoldError as error:
+            drawn.append(error)
+    return drawn
+
+
+def learn_forced(scores_RV: Tensor, branch: Branch, alternatives: int) -> None:
+    """Fill in the log-probabilities of the tokens that a mask forced, from the scores before each."""
+    nodes = branch.nodes(branch.count - branch.forced)
+    tokens = torch.tensor([node.token for node in nodes], device=scores_RV.device)
+    logs = log_probabilities(scores_RV, tokens).tolist()
+    best = best_tokens(scores_RV, alternatives) if alternatives else [()] * len(nodes)
+    for node, log, others in zip(nodes, logs, best, strict=True):
+        node.log_probability = node.allowed = log
+        node.alternatives = others
+    branch.forced = 0
+
+
+def _force(task: Task, branch: Branch) -> Branch:
+    """The branch with the tokens that its mask forces, which cost no forward pass each."""
+    forced = 0
+    if branch.finish is None:
+        for token in branch.mask.forced():
+            if branch.finish is not None or branch.length >= task.tree.model.context_length:
+                break
+            forced += 1
+            branch = task.extend(branch, token, 0.0, forced=forced)
+    if branch.finish is None and branch.mask.over:
+        branch.finish = "stop"
+    return branch
+
+
+def _uniforms(drawing: Drawing) -> float | tuple[float, float]:
+    settings = drawing.task.settings
+    if not settings.temperature:
+        return 0.0
+    random = drawing.task.random(drawing.stream)
+    return random.random()
+
+
+def allowed_mass(scores_BV: Tensor, rows: Sequence[Row]) -> dict[int, float]:
+    """The log of the mass that each row's mask allows, for rows with a mask."""
+    masked = [i for i, row in enumerate(rows) if row.allowed is not None]
+    if not masked:
+        return {}
+    scores = scores_BV[masked] if len(masked) < len(rows) else scores_BV
+    masks = torch.from_numpy(np.stack([rows[i].allowed for i in masked]))[:, : scores.shape[1]]
+    kept = scores.masked_fill(~masks.to(scores.device), float("-inf")).logsumexp(-1)
+    return dict(zip(masked, (kept - scores.logsumexp(-1)).tolist(), strict=True))
+
+
+def _alternatives(scores_BV: Tensor, drawings: Sequence[Drawing]) -> dict[int, tuple]:
+    """The model's best tokens for the rows that want to see them."""
+    wanted = [i for i, drawing in enumerate(drawings) if drawing.task.alternatives]
+    if not wanted:
+        return {}
+    most = max(drawings[i].task.alternatives for i in wanted)
+    best = best_tokens(scores_BV[wanted], most)
+    return {i: found[: drawings[i].task.alternatives] for i, found in zip(wanted, best, strict=True)}
+
+
+def best_tokens(scores_BV: Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """The `count` most probable tokens of each row, with their log-probabilities."""
+    logs, tokens = scores_BV.log_softmax(-1).topk(min(count, scores_BV.shape[1]), dim=-1)
+    return [tuple(zip(t, p, strict=True)) for t, p in zip(tokens.tolist(), logs.tolist(), strict=True)]

@@ -1,0 +1,85 @@
+"""One prompt on its way through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from twofold.decoding.branch import Branch
+from twofold.decoding.decoders.decoder import Answer, Program
+from twofold.decoding.task import Choice, Task
+from twofold.errors import TwofoldError
+
+if TYPE_CHECKING:
+    from twofold.decoding.engine import Engine
+
+
+class OutOfTime(TwofoldError):
+    """A request's time-out passed before it had said anything."""
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One branch of a question. `scores`: [rows, V] once it is answered; `twins` begin and end alike and
+    take its scores."""
+
+    branch: Branch
+    rows: int
+    request: Request
+    scores: Tensor | None = None
+    wants_states: bool = False
+    states: Tensor | None = None
+    twins: list[Item] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Request:
+    """One prompt on its way. Iterating yields its choices as they become certain, and drives the engine.
+
+    `answers` are there once it is `done`, best first. However it ends, its branches are freed.
+    """
+
+    engine: Engine
+    task: Task
+    program: Program
+    deadline: float | None = None
+    started: bool = False
+    done: bool = False
+    timed_out: bool = False
+    served: int = 0  # the step that last read for it
+    error: BaseException | None = None
+    answers: list[Answer] = field(default_factory=list)
+    question: Any = None
+    items: list[Item] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Choice]:
+        """Choices, in order. Raises what went wrong, after what was chosen before."""
+        while not self.done or self.task.events:
+            self.engine.drive(self)
+            yield from self.take()
+
+    def take(self) -> Iterator[Choice]:
+        """The choices that are there already. Raises what went wrong, once, after what was chosen before."""
+        while self.task.events:
+            yield self.task.events.popleft()
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+
+    def result(self) -> list[Answer]:
+        """All answers, best first, when they are finished."""
+        for _ in self:
+            pass
+        return self.answers
+
+    def cancel(self) -> None:
+        """Stop it; what was told stays told. Calling it on a finished request does nothing."""
+        self.engine.finish(self)
+
+    @property
+    def open_items(self) -> list[Item]:
+        """What of its question is not answered yet."""
+        return [item for item in self.items if item.scores is None]
