@@ -136,6 +136,13 @@ def test_generate_says_how_fast_it_was(greeter, capsys):
         (["-n", "0"], 2, "-n"),
         (["--stop", ""], 2, "stop string"),
         (["x" * 500], 2, "context holds 120"),
+        (["--decoder", "beem"], 2, "There are: sample"),
+        (["--decoder", "beam:width=x"], 2, "must be a number"),
+        (["--mask", "regex:("], 2, "("),
+        (["--mask", "json:nothing.json"], 3, "nothing.json"),
+        (["--mask", 'json:{"uniqueItems": true}'], 2, "uniqueItems"),
+        (["--set", "heat=1"], 2, "There are: temperature"),
+        (["--tree", "tree.html", "a", "b"], 2, "one prompt"),
         (["-", "-"], 2, "only once"),
     ],
 )
@@ -144,6 +151,38 @@ def test_generate_tells_what_cannot_be(greeter, capsys, arguments, code, words):
     message = capsys.readouterr().err
     assert words in message
     assert "Traceback" not in message
+
+
+def test_generate_searches_keeps_to_a_mask_and_explains(greeter, capsys):
+    arguments = [
+        "generate",
+        str(greeter),
+        "H",
+        "--decoder",
+        "beam:width=2,keep=2",
+        "--mask",
+        "choices:i|i you.",
+    ]
+    assert face.main([*arguments, "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("[answer 1 of 2]\nHi you.\n")
+    assert "'i'               100.0 %  100.0 %" in out
+    assert "the mask left e^" in out
+    assert face.main([*arguments, "--json", "--explain"]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert first["text"] == "i you."
+    assert first["log_allowed"] <= 0
+    assert [choice["text"] for choice in first["choices"]][:2] == ["i", " "]
+    assert first["choices"][0]["alternatives"][0]["log_probability"] == pytest.approx(0, abs=1e-6)
+
+
+def test_generate_writes_the_tree_of_a_search(greeter, tmp_path, capsys):
+    page = tmp_path / "tree.html"
+    assert face.main(["generate", str(greeter), "H", "--decoder", "beam", "--tree", str(page)]) == 0
+    seen = capsys.readouterr()
+    assert seen.out == "i you.\n"
+    assert "tokens that were looked at" in seen.err
+    assert page.read_text(encoding="utf-8").count('class="best"') == 7
 
 
 def test_what_is_no_model_is_told(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Every decoder with every kind of mask on one small model, classification, and what is told of them."""
 
+import asyncio
 import json
 import math
 import re
@@ -211,6 +212,65 @@ def test_answers_are_the_same_to_the_bit_beside_others(model, batch):
             logs = [choice.log_probability for choice in one[0][0].choices]
             assert [c.log_probability for c in together[i][0].choices] == logs
             assert together[i][0].tokens == one[0][0].tokens
+
+
+# from Python
+
+
+def test_several_answers_are_a_list_and_one_is_a_text(model):
+    options = dict(max_tokens=6, seed=0)
+    assert isinstance(model.generate("the", **options), str)
+    assert [type(x) for x in model.generate("the", decoder=Sample(2), **options)] == [str, str]
+    both = model.generate(["the", "a"], decoder=Beam(2, keep=2), **options)
+    assert [len(texts) for texts in both] == [2, 2]
+
+
+@pytest.mark.parametrize("decoder", [None, Beam(3), Speculative(), BestOf(2)])
+def test_a_stream_joins_to_the_text_also_in_an_event_loop(model, decoder):
+    options = dict(decoder=decoder, max_tokens=15, seed=0, temperature=1.0)
+    expected = model.generate("the cat", **options)
+    assert "".join(model.stream("the cat", **options)) == expected
+
+    async def listen():
+        return "".join([piece async for piece in model.stream_async("the cat", **options)])
+
+    async def many():
+        return await asyncio.gather(*(listen() for _ in range(3)))
+
+    assert asyncio.run(many()) == [expected] * 3
+
+
+def test_answers_come_in_order_each_as_soon_as_it_can(model):
+    prompts = [model.start(text) for text in ("the", "a", "no")]
+    settings = model.sampling(seed=0)
+    each = model.each(prompts, settings=settings, max_tokens=9)
+    first = next(each)
+    assert first[0].tokens == model.answers(prompts[:1], settings=settings, max_tokens=9)[0][0].tokens
+    assert len(list(each)) == 2
+
+
+def test_words_stand_for_tokens_in_settings(model):
+    tokenizer = model.tokenizer
+    [token] = tokenizer.encode("q")
+    settings = model.sampling(bias={"q": 2.5}, banned=["z"], bad_words=["cat"])
+    assert settings.bias == ((token, 2.5),)
+    assert settings.banned == tuple(tokenizer.encode("z"))
+    assert set(settings.bad_words) == {tuple(tokenizer.encode("cat")), tuple(tokenizer.encode(" cat"))}
+    with pytest.raises(UsageError, match="has to be one"):
+        model.sampling(banned=["a long way"])
+    with pytest.raises(UsageError, match="no setting heat"):
+        model.generate("the", heat=2)
+
+
+def test_a_stream_left_early_frees_its_pages(model):
+    held = model.engine.tree.memory
+    model.engine.close()
+    before = held.pages_made - len(held._free)
+    stream = model.stream("the", max_tokens=50, seed=0)
+    next(stream)
+    stream.close()
+    model.engine.close()
+    assert held.pages_made - len(held._free) == before == 0
 
 
 # by name

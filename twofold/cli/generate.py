@@ -161,20 +161,19 @@ def _stream(loaded: LoadedModel, prompt: str, options: dict, clock: _Clock) -> N
 def _batch(
     loaded: LoadedModel, prompts: list[str], options: dict, clock: _Clock, as_json: bool, explain: bool
 ) -> None:
-    """Print the continuations of each prompt when all of them are finished."""
+    """Print the answers to each prompt as soon as they and all before are finished."""
     clock.start()
-    found = loaded.answers([loaded.start(text) for text in prompts], **options)
-    total = sum(map(len, found))
-    number = 0
-    for index, answers in enumerate(found):
-        for answer in answers:
-            number += 1
+    each = loaded.each([loaded.start(text) for text in prompts], **options)
+    for index, answers in enumerate(each):
+        for number, answer in enumerate(answers):
             clock.count(len(answer.choices))
             if as_json:
                 print(json_line(_fields(loaded, prompts[index], answer, explain)), flush=True)
                 continue
-            if total > 1:
-                print(f"{'' if number == 1 else chr(10)}[{number} of {total}]")
+            if len(prompts) > 1 or len(answers) > 1:
+                label = f"{index + 1} of {len(prompts)}" if len(prompts) > 1 else ""
+                label += f"{', ' if label else ''}answer {number + 1} of {len(answers)}" * (len(answers) > 1)
+                print(f"{chr(10) if index or number else ''}[{label}]")
             say_prompt(prompts[index])
             print(harmless(answer.text), flush=True)
             if explain:

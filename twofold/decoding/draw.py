@@ -5,6 +5,7 @@ A decoder asks for it by yielding `Draw`; the engine answers the draws of all re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,17 +43,14 @@ class Drawing:
 def draw(scores_BV: Tensor, drawings: Sequence[Drawing]) -> list[Branch | TwofoldError]:
     """One more token for each, from its row of scores [B, V]; what went wrong in the place of a branch."""
     rows = [drawing.task.row(drawing.branch) for drawing in drawings]
-    uniforms = [_uniforms(drawing) for drawing in drawings]
-    tokens_B = choose(scores_BV, rows, uniforms)
-    logs_B = log_probabilities(scores_BV, tokens_B.clamp_min(0))
-    tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).tolist()  # one transfer
+    tokens, logs = _choose(scores_BV, rows, drawings)
     allowed = allowed_mass(scores_BV, rows)
     best = _alternatives(scores_BV, drawings)
     drawn = []
     for i, (task, branch) in enumerate((drawing.task, drawing.branch) for drawing in drawings):
         try:
             longer = task.extend(
-                branch, check(int(tokens[i])), logs[i],
+                branch, check(tokens[i]), logs[i],
                 allowed=allowed.get(i, 0.0), alternatives=best.get(i, ()),
             )  # fmt: skip
             if task.settings.mirostat is not None:
@@ -61,6 +59,21 @@ def draw(scores_BV: Tensor, drawings: Sequence[Drawing]) -> list[Branch | Twofol
         except TwofoldError as error:
             drawn.append(error)
     return drawn
+
+
+def _choose(
+    scores_BV: Tensor, rows: Sequence[Row], drawings: Sequence[Drawing]
+) -> tuple[list[int], list[float]]:
+    """A token for each row, or what `check` refuses, and the model's own log-probability of each."""
+    if all(not (row.settings.temperature or row.settings.stages) and row.allowed is None for row in rows):
+        best_B, tokens_B = scores_BV.max(-1)  # plain greedy choice, in as few calls as it takes
+        logs = (best_B - scores_BV.logsumexp(-1)).tolist()
+        tokens = tokens_B.tolist()
+        return [-1 if math.isnan(log) else token for token, log in zip(tokens, logs, strict=True)], logs
+    tokens_B = choose(scores_BV, rows, [_uniforms(drawing) for drawing in drawings])
+    logs_B = log_probabilities(scores_BV, tokens_B.clamp_min(0))
+    tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).tolist()  # one transfer
+    return [int(token) for token in tokens], logs
 
 
 def learn_forced(scores_RV: Tensor, branch: Branch, alternatives: int) -> None:

@@ -85,6 +85,10 @@ class Engine:
                 f"The prompt has {len(prompt):,} tokens, and this model's context holds {context:,}. "
                 f"Shorten it by {len(prompt) - context:,}."
             )
+        if not 0 <= min(prompt) <= max(prompt) < self.tree.model.vocab_size:
+            raise UsageError(
+                f"The prompt has a token that this model does not know; there are {self.tree.model.vocab_size:,}."
+            )
         task = Task(self.tree, prompt, vocab_size=self.vocab_size, **options)
         task.other = self.other
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -100,7 +104,9 @@ class Engine:
         """The branches over a second model (a draft), which programs may ask too."""
         if model is self.tree.model:
             return self.tree
-        return self._others.setdefault(id(model), Tree(model, cached=self.tree.cache.most))
+        if id(model) not in self._others:
+            self._others[id(model)] = Tree(model, cached=self.tree.cache.most)
+        return self._others[id(model)]
 
     def drive(self, request: Request) -> None:
         """Step until `request` has choices to tell or is over."""
@@ -234,15 +240,15 @@ class Engine:
             return
         asks: list[Ask] = []
         for item, count in chosen:
-            tokens = item.branch.unread(item.rows)
+            tokens = item.unread if item.unread is not None else item.branch.unread(item.rows)
             rows = item.rows if count >= len(tokens) else 0  # 0: a piece, of which nothing is asked yet
             asks.append(Ask(item.branch.place(item.rows), tokens[:count], rows))
-        states = None
-        if any(item.wants_states for item, _ in chosen):
-            scores, states = tree.model.scores_and_states(tree.memory, asks)
-        else:
-            scores = tree.model.scores(tree.memory, asks)
-        scores = as_scores(scores)[:, : self.vocab_size]
+        try:
+            scores, states = self._ask(tree, asks, any(item.wants_states for item, _ in chosen))
+        except Exception as error:
+            for request in {item.request for item, _ in chosen}:
+                self.finish(request, error)
+            return
         at = 0
         for (item, _), ask in zip(chosen, asks, strict=True):
             item.request.served = self.steps
@@ -250,12 +256,21 @@ class Engine:
             if len(ask.tokens) >= tree.memory.page_size > 1 or item.branch.count == 0:
                 item.branch.keep()
             if ask.rows:
-                item.scores = scores[at : at + ask.rows]
+                item.scores, item.among, item.at = scores[at : at + ask.rows], scores, at + ask.rows - 1
                 item.states = None if states is None else states[at : at + ask.rows]
                 at += ask.rows
                 for twin in item.twins:
                     twin.branch.share(item.branch)
                     twin.scores, twin.states = item.scores, item.states
+                    twin.among, twin.at = item.among, item.at
+
+    def _ask(self, tree: Tree, asks: list[Ask], wants_states: bool) -> tuple[Tensor, Tensor | None]:
+        """Scores [rows, tokens that can be chosen], and activations [rows, D] if they are wanted."""
+        if wants_states:
+            scores, states = tree.model.scores_and_states(tree.memory, asks)
+        else:
+            scores, states = tree.model.scores(tree.memory, asks), None
+        return as_scores(scores)[:, : self.vocab_size], states
 
     def _share_out(self, tree: Tree, items: list[Item]) -> list[tuple[Item, int]]:
         """How many tokens of which items to read: short questions whole, then prompts in equal parts."""
@@ -293,11 +308,12 @@ class Engine:
         first: dict[tuple[int, ...], Item] = {}
         leaders: dict[tuple[int, ...], Item] = {}
         for item in items:
-            item.twins = []
+            item.twins, item.unread = [], None
         for item in sorted(items, key=lambda item: item.branch.is_fresh):  # who leads is known first
             branch = item.branch
             if not branch.is_fresh or branch.source is not None:
-                count = len(branch.unread(item.rows))
+                item.unread = branch.unread(item.rows)
+                count = len(item.unread)
                 if count > SMALL and branch.source is None:
                     leaders.setdefault(branch.tokens[: branch.read // size * size + size], item)
                 found.append((item, count))
@@ -360,7 +376,7 @@ class Engine:
     def _answer(self, ready: list[Request]) -> None:
         """Send their scores to all whose questions are answered; the draws of all at once."""
         drawings: list[Drawing] = []
-        rows: list[Tensor] = []
+        rows: list[Item] = []
         spans: list[tuple[Request, list[Branch | None]]] = []
         for request in ready:
             question = request.question
@@ -380,12 +396,12 @@ class Engine:
                         continue
                     answers.append(None)
                     drawings.append(Drawing(request.task, branch, stream))
-                    rows.append(by_branch[id(branch)].scores[-1:])
+                    rows.append(by_branch[id(branch)])
                 spans.append((request, answers))
             except Exception as error:
                 self.finish(request, error)
         if drawings:
-            drawn = iter(draw(torch.cat(rows) if len(rows) > 1 else rows[0], drawings))
+            drawn = iter(draw(_last_rows(rows), drawings))
             for _, answers in spans:
                 answers[:] = [next(drawn) if answer is None else answer for answer in answers]
         for request, answers in spans:
@@ -394,3 +410,11 @@ class Engine:
                 self.finish(request, wrong[0])
             else:
                 self._send(request, answers)
+
+
+def _last_rows(items: list[Item]) -> Tensor:
+    """The last row of scores of each [B, V]; without a copy where they lie in order already."""
+    among, places = items[0].among, [item.at for item in items]
+    if any(item.among is not among for item in items):
+        return torch.cat([item.scores[-1:] for item in items])
+    return among if places == list(range(len(among))) else among[places]

@@ -29,7 +29,10 @@ class Item:
     branch: Branch
     rows: int
     request: Request
+    unread: list[int] | None = None  # this step's, if they were looked up already
     scores: Tensor | None = None
+    among: Tensor | None = None  # the tensor whose rows these are, the last one `at`
+    at: int = 0
     wants_states: bool = False
     states: Tensor | None = None
     twins: list[Item] = field(default_factory=list)
@@ -57,7 +60,7 @@ class Request:
 
     def __iter__(self) -> Iterator[Choice]:
         """Choices, in order. Raises what went wrong, after what was chosen before."""
-        while not self.done or self.task.events:
+        while not self.is_over:
             self.engine.drive(self)
             yield from self.take()
 
@@ -78,6 +81,11 @@ class Request:
     def cancel(self) -> None:
         """Stop it; what was told stays told. Calling it on a finished request does nothing."""
         self.engine.finish(self)
+
+    @property
+    def is_over(self) -> bool:
+        """Done, and all that it told was taken."""
+        return self.done and not self.task.events
 
     @property
     def open_items(self) -> list[Item]:

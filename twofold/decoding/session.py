@@ -105,8 +105,10 @@ class LoadedModel:
 
     @cached_property
     def engine(self) -> Engine:
-        """What all requests to this model run in."""
-        return Engine(self.model, vocab_size=min(self.tokenizer.vocab_size, self.model.vocab_size))
+        """What all requests to this model run in, with as much memory as the model finds free."""
+        count = min(self.tokenizer.vocab_size, self.model.vocab_size)
+        fit = getattr(self.model, "pages_that_fit", None)
+        return Engine(self.model, vocab_size=count, pages=None if fit is None else fit())
 
     @cached_property
     def vocabulary(self) -> MaskVocabulary:
@@ -263,28 +265,20 @@ class LoadedModel:
 
     def answers(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[list[Completion]]:
         """All continuations of each token prompt, best first, with all that is known of each."""
-        return self._finished(self._submit(prompts, **options))
+        return list(self.each(prompts, **options))
+
+    def each(self, prompts: Sequence[Sequence[int]], **options: Any) -> Iterator[list[Completion]]:
+        """As `answers`, each as soon as it and all before it are finished."""
+        return _in_order(self.engine, self._submit(prompts, **options))
 
     def watched(self, prompt: Sequence[int], **options: Any) -> tuple[list[Completion], list[Node], set[int]]:
         """`answers` to one token prompt, with every token that was looked at on the way, and the `id` of
         those that are part of an answer."""
         [(request, texts)] = self._submit([prompt], **options)
         request.task.looked_at = looked_at = []
-        [answers] = self._finished([(request, texts)])
+        [answers] = _in_order(self.engine, [(request, texts)])
         chosen = {id(node) for answer in request.answers for node in answer.branch.nodes()}
         return answers, looked_at, chosen
-
-    def _finished(self, requests: list[tuple[Request, _Texts]]) -> list[list[Completion]]:
-        found: list[dict[int, Completion]] = [{0: Completion()} for _ in requests]
-        for index, piece, choice in _drive(self.engine, requests):
-            found[index].setdefault(choice.sample, Completion()).add(piece, choice)
-        for (request, _), some in zip(requests, found, strict=True):
-            for i, answer in enumerate(request.answers):
-                some.setdefault(i, Completion()).score = answer.score
-            if request.timed_out:
-                for completion in some.values():
-                    completion.finish = completion.finish or "time"
-        return [list(some.values()) for some in found]
 
     def pieces(self, prompts: Sequence[Sequence[int]], **options: Any) -> Pieces:
         """(prompt's number, text that became certain, the choice) for every token of every token prompt.
@@ -292,7 +286,8 @@ class LoadedModel:
         options: `settings` (one `Sampling`, or one for each prompt), `decoder`, `mask`, `max_tokens`, `stop`,
         `timeout`, and `alternatives`, how many of the best tokens to note beside each choice.
         """
-        return _drive(self.engine, self._submit(prompts, **options))
+        told = _drive(self.engine, self._submit(prompts, **options))
+        return _numbered(told)
 
     def _submit(
         self,
@@ -366,20 +361,53 @@ class _Texts:
         return text.take() if choice.finish is None else text.finish()
 
 
-def _drive(engine: Engine, requests: list[tuple[Request, _Texts]]) -> Pieces:
+def _drive(
+    engine: Engine, requests: list[tuple[Request, _Texts]]
+) -> Generator[tuple[Request, str, Choice], None, None]:
     """Step until all are done; closing it cancels what is not."""
     live = list(requests)
     try:
         while live:
             for request, texts in live:
                 for choice in request.take():
-                    yield request.task.index, texts.piece(choice), choice
-            live = [pair for pair in live if not pair[0].done or pair[0].task.events]
+                    yield request, texts.piece(choice), choice
+            live = [pair for pair in live if not pair[0].is_over]
             if live and not any(request.task.events for request, _ in live):
                 engine.step()
     finally:
         for request, _ in requests:
             request.cancel()
+
+
+def _in_order(engine: Engine, requests: list[tuple[Request, _Texts]]) -> Iterator[list[Completion]]:
+    """The finished answers of each request, as soon as those before it are finished too."""
+    found: list[dict[int, Completion]] = [{0: Completion()} for _ in requests]
+    number = {id(request): i for i, (request, _) in enumerate(requests)}
+    shown = 0
+    with closing(_drive(engine, requests)) as told:
+        for request, piece, choice in told:
+            found[number[id(request)]].setdefault(choice.sample, Completion()).add(piece, choice)
+            while shown < len(requests) and requests[shown][0].is_over:
+                yield _completions(requests[shown][0], found[shown])
+                shown += 1
+    for (request, _), some in zip(requests[shown:], found[shown:], strict=True):
+        yield _completions(request, some)
+
+
+def _completions(request: Request, found: dict[int, Completion]) -> list[Completion]:
+    """With what is known at the end: scores, and whether time was up."""
+    for i, answer in enumerate(request.answers):
+        found.setdefault(i, Completion()).score = answer.score
+    if request.timed_out:
+        for completion in found.values():
+            completion.finish = completion.finish or "time"
+    return [found[i] for i in sorted(found)]
+
+
+def _numbered(told: Generator[tuple[Request, str, Choice], None, None]) -> Pieces:
+    with closing(told):
+        for request, piece, choice in told:
+            yield request.task.index, piece, choice
 
 
 def _only_text(pieces: Pieces) -> Iterator[str]:

@@ -153,20 +153,13 @@ class Task:
         if not nodes:
             return
         self._told[sample] = told + len(nodes)
-        for node in nodes:
-            self.events.append(
-                Choice(
-                    self.index,
-                    node.token,
-                    node.log_probability,
-                    None,
-                    sample,
-                    node.allowed,
-                    node.alternatives,
-                )
-            )
+        choices = [
+            Choice(self.index, n.token, n.log_probability, None, sample, n.allowed, n.alternatives)
+            for n in nodes
+        ]
         if branch.finish is not None and not branch.forced:
-            self.events[-1] = replace(self.events[-1], finish=branch.finish)
+            choices[-1] = replace(choices[-1], finish=branch.finish)
+        self.events.extend(choices)  # whole at once: another thread may be taking them
 
     def tell_common(self, branches: Sequence[Branch]) -> None:
         """The beginning that all of these share is certain, whichever of them wins."""

@@ -15,6 +15,7 @@ P places in memory, L layers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,6 +106,14 @@ def _normed(x: Tensor, scale: Tensor, floor: Tensor) -> Tensor:
     return (x / torch.hypot(norm, floor)).mul_(scale)
 
 
+def _free_memory() -> int:
+    """Bytes of main memory that nobody uses; 4 GB where the system does not tell."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
+
+
 class TorchLanguageModel:
     """`LanguageModel` over a `Transformer`, on its device and in its precision; the scores are float32.
 
@@ -125,6 +134,16 @@ class TorchLanguageModel:
     def new_memory(self, pages: int | None = None) -> KeyValueMemory:
         """A memory for this model's keys and values; `pages` of 16 tokens, or as many as it takes."""
         return KeyValueMemory(self.transformer, pages, self.page_size)
+
+    def pages_that_fit(self) -> int:
+        """How many pages of keys and values a quarter of the free memory holds (on a GPU three quarters); at
+        least a whole context."""
+        config, weight = self.transformer.config, self.transformer.output_weight
+        device = weight.device
+        size = torch.cuda.mem_get_info(device)[0] * 3 // 4 if weight.is_cuda else _free_memory() // 4
+        place = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+        pages = size // (place * weight.element_size() * self.page_size)
+        return max(pages, -(-self.context_length // self.page_size) + 1)
 
     def scores(self, memory: KeyValueMemory, questions: Sequence[Ask]) -> Tensor:
         """[sum of rows, V] float32 on the model's device; see `LanguageModel.scores`."""
