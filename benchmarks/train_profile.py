@@ -9,6 +9,7 @@ STEPS), then torch's profiler divides forward and backward by kind of operation,
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -69,7 +70,7 @@ def parts_of_a_step(size: str) -> tuple[dict[str, float], Callable[[], None]]:
         optimizer.adamw.step()
         model.zero_grad(set_to_none=True)
         marks.append(time.perf_counter())
-        return [b - a for a, b in zip(marks, marks[1:], strict=False)]
+        return [b - a for a, b in itertools.pairwise(marks)]
 
     times = [step() for _ in range(WARM + STEPS)][WARM:]
     names = ("forward", "backward", "clipping", "Muon", "AdamW")

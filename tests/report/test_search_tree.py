@@ -58,4 +58,4 @@ def test_a_page_that_cannot_be_written_is_told(tmp_path):
     write_search_tree(tmp_path / "tree.html", "Once", STEPS)
     assert (tmp_path / "tree.html").read_text().startswith("<!doctype html>")
     with pytest.raises(FileError):
-        write_search_tree(tmp_path / "no" / "tree.html", "Once", STEPS)
+        write_search_tree(tmp_path, "Once", STEPS)

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from twofold.decoding.session import Completion, LoadedModel
 
 
-def show_choices(loaded: LoadedModel, answer: Completion) -> None:
+def show_choices(loaded: LoadedModel, answer: Completion, masked: bool) -> None:
     """One line a token: its probability, what a mask allowed of the mass, and what it was chosen over."""
-    masked = any(choice.allowed for choice in answer.choices)
     print(f"\n{'token':<16} {'chance':>8}{'  allowed' if masked else ''}  instead of")
     for choice in answer.choices:
         others = [pair for pair in choice.alternatives if pair[0] != choice.token][:4]

@@ -168,7 +168,10 @@ def _batch(
         for number, answer in enumerate(answers):
             clock.count(len(answer.choices))
             if as_json:
-                print(json_line(_fields(loaded, prompts[index], answer, explain)), flush=True)
+                print(
+                    json_line(_fields(loaded, prompts[index], answer, explain, options["mask"] is not None)),
+                    flush=True,
+                )
                 continue
             if len(prompts) > 1 or len(answers) > 1:
                 label = f"{index + 1} of {len(prompts)}" if len(prompts) > 1 else ""
@@ -179,10 +182,10 @@ def _batch(
             if explain:
                 from twofold.cli.explain import show_choices
 
-                show_choices(loaded, answer)
+                show_choices(loaded, answer, options["mask"] is not None)
 
 
-def _fields(loaded: LoadedModel, prompt: str, answer: Completion, explain: bool) -> dict:
+def _fields(loaded: LoadedModel, prompt: str, answer: Completion, explain: bool, masked: bool) -> dict:
     fields = {
         "prompt": prompt,
         "text": answer.text,
@@ -192,7 +195,7 @@ def _fields(loaded: LoadedModel, prompt: str, answer: Completion, explain: bool)
     }
     if answer.score is not None:
         fields["score"] = answer.score
-    if any(choice.allowed for choice in answer.choices):
+    if masked:
         fields["log_allowed"] = answer.log_allowed
     if explain:
         fields["choices"] = [
