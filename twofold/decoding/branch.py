@@ -1,9 +1,10 @@
 """Branches: continuations of prompts as a tree, over the sequences of a model's memory.
 
-A branch never changes what it says: `extend` and `back` make others. Branches that grew from each other
-share one sequence of the memory until two of them go on differently; then one takes a fork, which shares
-the pages. Who drops a branch gives its pages back: the last user of a sequence hands it to its tree, which
-frees it before the next forward pass. So a decoder keeps what it needs in plain variables, and that is all.
+A branch that a decoder holds never changes what it says: `Task.extend` and `back` make others. Branches that
+grew from each other share one sequence of the memory until two of them go on differently; then one takes a
+fork, which shares the pages. Who drops a branch gives its pages back: the last user of a sequence hands it to
+its tree, which frees it before the next forward pass. So a decoder keeps what it needs in plain variables, and
+that is all.
 """
 
 from __future__ import annotations
@@ -175,14 +176,19 @@ class Branch:
         """The model's own, of the whole answer, in nats."""
         return sum(node.log_probability for node in self.nodes())
 
-    def extend(
-        self, node: Node, *, mask: MaskState | None, finish: Finish | None, tail: bytes, forced: int = 0
-    ) -> Branch:
-        """This branch and one more token, whose `Node` has this branch's as its parent; see `Task.extend`."""
+    def copy(self) -> Branch:
+        """Another branch that says the same, over the same sequence."""
         return Branch(
-            self.tree, self.owner, self.prompt, node,
-            mask=mask, finish=finish, tail=tail, forced=forced, source=self.source, like=self,
+            self.tree, self.owner, self.prompt, self.node,
+            mask=self.mask, finish=self.finish, tail=self.tail, forced=self.forced, source=self.source, like=self,
         )  # fmt: skip
+
+    def then(self, token: int, *, mask: MaskState | None = None, tail: bytes = b"") -> Branch:
+        """This branch and one more token, of which nothing is known but what is given."""
+        node = Node(self.node, token, self.count + 1)
+        return Branch(
+            self.tree, self.owner, self.prompt, node, mask=mask, tail=tail, source=self.source, like=self
+        )
 
     def back(self, length: int, *, mask: MaskState | None = None, tail: bytes = b"") -> Branch:
         """The branch of this one's first `length` chosen tokens, with that place's mask and tail."""

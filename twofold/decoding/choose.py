@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from twofold.decoding.branch import Branch, Node
+from twofold.decoding.branch import Branch
 from twofold.decoding.decoders.decoder import Answer, Program, Rows
 from twofold.decoding.sampling import Sampling
 from twofold.decoding.task import Task
@@ -81,6 +81,5 @@ class Weigh:
 
 def _extended(branch: Branch, tokens: Sequence[int]) -> Branch:
     for token in tokens:
-        node = Node(branch.node, token, branch.count + 1)
-        branch = branch.extend(node, mask=None, finish=None, tail=b"")
+        branch = branch.then(token)
     return branch

@@ -21,44 +21,46 @@ from twofold.errors import TwofoldError
 
 @dataclass(slots=True)
 class Draw:
-    """Extend each of these branches by a token, drawn as the request's settings say, and by those that its
-    mask then forces. The answer: the new branches, in order. `streams`: whose randomness each uses.
+    """Draw tokens after each of these branches, as the request's settings say, until it is finished.
 
-    A branch that is finished is asked only for the log-probabilities of its forced tokens.
+    The answer: the finished branches, in order; the same branch may be given several times. Branch i uses the
+    i-th stream of the request's randomness. `tell`: as they come.
     """
 
     branches: Sequence[Branch]
-    streams: Sequence[int]
+    tell: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drawing:
-    """One branch to extend: whose it is, and which randomness it uses."""
+    """One branch to go on with, which nobody else holds: whose it is, and which randomness it uses."""
 
     task: Task
     branch: Branch
     stream: int
+    tell: bool
 
 
-def draw(scores_BV: Tensor, drawings: Sequence[Drawing]) -> list[Branch | TwofoldError]:
-    """One more token for each, from its row of scores [B, V]; what went wrong in the place of a branch."""
+def draw(scores_BV: Tensor, drawings: Sequence[Drawing]) -> list[tuple[Drawing, TwofoldError]]:
+    """One more token for each, in place, from its row of scores [B, V]; what went wrong with which."""
     rows = [drawing.task.row(drawing.branch) for drawing in drawings]
     tokens, logs = _choose(scores_BV, rows, drawings)
     allowed = allowed_mass(scores_BV, rows)
     best = _alternatives(scores_BV, drawings)
-    drawn = []
-    for i, (task, branch) in enumerate((drawing.task, drawing.branch) for drawing in drawings):
+    wrong = []
+    for i, drawing in enumerate(drawings):
+        task, branch = drawing.task, drawing.branch
         try:
-            longer = task.extend(
-                branch, check(tokens[i]), logs[i],
-                allowed=allowed.get(i, 0.0), alternatives=best.get(i, ()),
-            )  # fmt: skip
             if task.settings.mirostat is not None:
-                longer.mirostat = update_mirostat(task.settings, branch.mirostat, logs[i])
-            drawn.append(longer if longer.mask is None else _force(task, longer))
+                branch.mirostat = update_mirostat(task.settings, branch.mirostat, logs[i])
+            task.push(branch, check(tokens[i]), logs[i], allowed.get(i, 0.0), best.get(i, ()))
+            if branch.mask is not None:
+                _force(task, branch)
+            if drawing.tell:
+                task.tell(drawing.stream, branch)
         except TwofoldError as error:
-            drawn.append(error)
-    return drawn
+            wrong.append((drawing, error))
+    return wrong
 
 
 def _choose(
@@ -66,14 +68,23 @@ def _choose(
 ) -> tuple[list[int], list[float]]:
     """A token for each row, or what `check` refuses, and the model's own log-probability of each."""
     if all(not (row.settings.temperature or row.settings.stages) and row.allowed is None for row in rows):
-        best_B, tokens_B = scores_BV.max(-1)  # plain greedy choice, in as few calls as it takes
-        logs = (best_B - scores_BV.logsumexp(-1)).tolist()
-        tokens = tokens_B.tolist()
-        return [-1 if math.isnan(log) else token for token, log in zip(tokens, logs, strict=True)], logs
+        return _best(scores_BV)
     tokens_B = choose(scores_BV, rows, [_uniforms(drawing) for drawing in drawings])
     logs_B = log_probabilities(scores_BV, tokens_B.clamp_min(0))
     tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).tolist()  # one transfer
     return [int(token) for token in tokens], logs
+
+
+def _best(scores_BV: Tensor) -> tuple[list[int], list[float]]:
+    """Plain greedy choice, in as few calls as it takes; NumPy's argmax is several times as fast as torch's."""
+    logs_BV = scores_BV.log_softmax(-1)
+    if scores_BV.is_cuda:
+        logs_B, tokens_B = logs_BV.max(-1)
+        tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).tolist()
+    else:
+        best = scores_BV.numpy().argmax(-1)
+        tokens, logs = best.tolist(), logs_BV.numpy()[np.arange(len(best)), best].tolist()
+    return [-1 if math.isnan(log) else int(token) for token, log in zip(tokens, logs, strict=True)], logs
 
 
 def learn_forced(scores_RV: Tensor, branch: Branch, alternatives: int) -> None:
@@ -88,18 +99,15 @@ def learn_forced(scores_RV: Tensor, branch: Branch, alternatives: int) -> None:
     branch.forced = 0
 
 
-def _force(task: Task, branch: Branch) -> Branch:
-    """The branch with the tokens that its mask forces, which cost no forward pass each."""
-    forced = 0
+def _force(task: Task, branch: Branch) -> None:
+    """Go on with the tokens that the mask forces, which cost no forward pass each."""
     if branch.finish is None:
-        for token in branch.mask.forced():
+        for forced, token in enumerate(branch.mask.forced(), 1):
             if branch.finish is not None or branch.length >= task.tree.model.context_length:
                 break
-            forced += 1
-            branch = task.extend(branch, token, 0.0, forced=forced)
+            task.push(branch, token, 0.0, forced=forced)
     if branch.finish is None and branch.mask.over:
         branch.finish = "stop"
-    return branch
 
 
 def _uniforms(drawing: Drawing) -> float | tuple[float, float]:

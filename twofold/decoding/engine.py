@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twofold.decoding.branch import Branch, Tree
+from twofold.decoding.branch import Tree
 from twofold.decoding.decoders.decoder import Decoder, Rows, States
 from twofold.decoding.distribution import as_scores
 from twofold.decoding.draw import Draw, Drawing, draw, learn_forced
@@ -124,7 +124,7 @@ class Engine:
             items: dict[int, tuple[Tree, list[Item]]] = {}
             for request in sorted(self.running, key=lambda r: r.served):  # whoever waits longest comes first
                 for item in request.items:
-                    if item.scores is None:
+                    if item.among is None:
                         tree = item.branch.tree
                         items.setdefault(id(tree), (tree, []))[1].append(item)
             for tree, asked in items.values():
@@ -212,11 +212,7 @@ class Engine:
     def _items(self, request: Request, question: Any) -> list[Item]:
         """A question as the branches to read, each once."""
         if isinstance(question, Draw):
-            found: dict[int, Item] = {}
-            for branch in question.branches:
-                if id(branch) not in found:
-                    found[id(branch)] = Item(branch, 1 + branch.forced, request)
-            items = list(found.values())
+            items = _drawn_items(request, question)
         else:
             states = isinstance(question, States)
             asked = question.asked if states else question
@@ -249,20 +245,18 @@ class Engine:
             for request in {item.request for item, _ in chosen}:
                 self.finish(request, error)
             return
-        at = 0
+        at = -1
         for (item, _), ask in zip(chosen, asks, strict=True):
             item.request.served = self.steps
             item.branch.grew(len(ask.tokens))
-            if len(ask.tokens) >= tree.memory.page_size > 1 or item.branch.count == 0:
+            if len(ask.tokens) >= tree.memory.page_size > 1 or item.branch.node is None:
                 item.branch.keep()
             if ask.rows:
-                item.scores, item.among, item.at = scores[at : at + ask.rows], scores, at + ask.rows - 1
-                item.states = None if states is None else states[at : at + ask.rows]
                 at += ask.rows
+                item.among, item.at, item.among_states = scores, at, states
                 for twin in item.twins:
                     twin.branch.share(item.branch)
-                    twin.scores, twin.states = item.scores, item.states
-                    twin.among, twin.at = item.among, item.at
+                    twin.among, twin.at, twin.among_states = scores, at, states
 
     def _ask(self, tree: Tree, asks: list[Ask], wants_states: bool) -> tuple[Tensor, Tensor | None]:
         """Scores [rows, tokens that can be chosen], and activations [rows, D] if they are wanted."""
@@ -307,18 +301,20 @@ class Engine:
         found: list[tuple[Item, int]] = []
         first: dict[tuple[int, ...], Item] = {}
         leaders: dict[tuple[int, ...], Item] = {}
+        fresh: list[Item] = []
         for item in items:
-            item.twins, item.unread = [], None
-        for item in sorted(items, key=lambda item: item.branch.is_fresh):  # who leads is known first
             branch = item.branch
-            if not branch.is_fresh or branch.source is not None:
-                item.unread = branch.unread(item.rows)
-                count = len(item.unread)
-                if count > SMALL and branch.source is None:
-                    leaders.setdefault(branch.tokens[: branch.read // size * size + size], item)
-                found.append((item, count))
+            item.twins, item.unread = [], None
+            if branch.is_fresh and branch.source is None:
+                fresh.append(item)
                 continue
-            tokens = branch.tokens
+            item.unread = branch.unread(item.rows)
+            count = len(item.unread)
+            if count > SMALL and branch.source is None:
+                leaders.setdefault(branch.tokens[: branch.read // size * size + size], item)
+            found.append((item, count))
+        for item in fresh:
+            tokens = item.branch.tokens
             twin = first.setdefault(tokens, item)
             if twin is not item and (twin.rows, twin.wants_states) == (item.rows, item.wants_states):
                 twin.twins.append(item)
@@ -374,42 +370,49 @@ class Engine:
         return scores, torch.cat([item.states for item in request.items])
 
     def _answer(self, ready: list[Request]) -> None:
-        """Send their scores to all whose questions are answered; the draws of all at once."""
-        drawings: list[Drawing] = []
-        rows: list[Item] = []
-        spans: list[tuple[Request, list[Branch | None]]] = []
+        """Send their scores to all whose questions are answered; draw for all who draw, at once."""
+        drawing: list[Item] = []
         for request in ready:
-            question = request.question
-            if not isinstance(question, Draw):
+            if not isinstance(request.question, Draw):
                 self._send(request, self._scores(request))
                 continue
-            try:
-                by_branch = {id(item.branch): item for item in request.items}
-                for item in request.items:
-                    if item.branch.forced:
-                        count = item.branch.forced
-                        learn_forced(item.scores[:count], item.branch, request.task.alternatives)
-                answers: list[Branch | None] = []
-                for branch, stream in zip(question.branches, question.streams, strict=True):
-                    if branch.finish is not None:
-                        answers.append(branch)
-                        continue
-                    answers.append(None)
-                    drawings.append(Drawing(request.task, branch, stream))
-                    rows.append(by_branch[id(branch)])
-                spans.append((request, answers))
-            except Exception as error:
-                self.finish(request, error)
-        if drawings:
-            drawn = iter(draw(_last_rows(rows), drawings))
-            for _, answers in spans:
-                answers[:] = [next(drawn) if answer is None else answer for answer in answers]
-        for request, answers in spans:
-            wrong = [answer for answer in answers if isinstance(answer, Exception)]
-            if wrong:
-                self.finish(request, wrong[0])
-            else:
-                self._send(request, answers)
+            for item in request.items:
+                if item.branch.forced:
+                    self._learn_forced(item)
+                if item.branch.finish is None:
+                    drawing.append(item)
+        if drawing:
+            for wrong, error in draw(_last_rows(drawing), [item.drawing for item in drawing]):
+                self.finish(next(r for r in ready if r.task is wrong.task), error)
+        for request in ready:
+            if isinstance(request.question, Draw):
+                self._draw_on(request)
+
+    def _learn_forced(self, item: Item) -> None:
+        branch, task = item.branch, item.drawing.task
+        learn_forced(item.scores[: branch.forced], branch, task.alternatives)
+        if branch.finish is not None and item.drawing.tell:
+            task.tell(item.drawing.stream, branch)
+
+    def _draw_on(self, request: Request) -> None:
+        """Ask again for the branches that are not finished; without any, the question is answered."""
+        request.items = [item for item in request.items if item.branch.finish is None or item.branch.forced]
+        for item in request.items:
+            item.among, item.rows = None, 1 + item.branch.forced
+        if not request.items:
+            self._send(request, request.question.branches)
+
+
+def _drawn_items(request: Request, question: Draw) -> list[Item]:
+    """The branches to draw after: copies, which the engine alone holds and changes."""
+    question.branches = [branch.copy() for branch in question.branches]
+    items = []
+    for stream, branch in enumerate(question.branches):
+        if branch.finish is None:
+            item = Item(branch, 1, request)
+            item.drawing = Drawing(request.task, branch, stream, question.tell)
+            items.append(item)
+    return items
 
 
 def _last_rows(items: list[Item]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from twofold.decoding.branch import Branch
 from twofold.decoding.decoders.decoder import Answer, Program
+from twofold.decoding.draw import Drawing
 from twofold.decoding.task import Choice, Task
 from twofold.errors import TwofoldError
 
@@ -23,19 +24,29 @@ class OutOfTime(TwofoldError):
 
 @dataclass(eq=False, slots=True)
 class Item:
-    """One branch of a question. `scores`: [rows, V] once it is answered; `twins` begin and end alike and
-    take its scores."""
+    """One branch of a question, and once it is answered where its scores are; `twins` begin and end alike
+    and take the same."""
 
     branch: Branch
     rows: int
     request: Request
-    unread: list[int] | None = None  # this step's, if they were looked up already
-    scores: Tensor | None = None
-    among: Tensor | None = None  # the tensor whose rows these are, the last one `at`
-    at: int = 0
     wants_states: bool = False
-    states: Tensor | None = None
+    drawing: Drawing | None = None  # if the engine draws after it
+    unread: list[int] | None = None  # this step's, if they were looked up already
+    among: Tensor | None = None  # the scores [N, V] of a step; its own end at row `at`
+    at: int = 0
+    among_states: Tensor | None = None
     twins: list[Item] = field(default_factory=list)
+
+    @property
+    def scores(self) -> Tensor:
+        """[rows, V]."""
+        return self.among[self.at + 1 - self.rows : self.at + 1]
+
+    @property
+    def states(self) -> Tensor:
+        """[rows, D]."""
+        return self.among_states[self.at + 1 - self.rows : self.at + 1]
 
 
 @dataclass(eq=False)
@@ -90,4 +101,4 @@ class Request:
     @property
     def open_items(self) -> list[Item]:
         """What of its question is not answered yet."""
-        return [item for item in self.items if item.scores is None]
+        return [item for item in self.items if item.among is None]

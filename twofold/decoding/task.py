@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from twofold.decoding.masks.mask import MaskState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """One chosen token of the request `index`, with the model's own log-probability (nats).
 
@@ -72,6 +72,7 @@ class Task:
         self.other: Callable[[LanguageModel], Tree] | None = None  # the tree over another model; the engine's
         self.events: deque[Choice] = deque()
         self.looked_at: list[Node] | None = None  # every token that is tried, if someone wants to see
+        self._context = tree.model.context_length
         self._tail = max((len(stop) for stop in self.stops), default=1) - 1
         self._told: dict[int, int] = {}
         self._randoms: dict[int, np.random.Generator] = {}
@@ -100,27 +101,41 @@ class Task:
         forced: int = 0,
     ) -> Branch:
         """`branch` and one more token: the mask moves on, and the end is noticed."""
-        node = Node(branch.node, token, branch.count + 1, log_probability, allowed, alternatives)
+        longer = branch.copy()
+        self.push(longer, token, log_probability, allowed, alternatives, forced)
+        return longer
+
+    def push(
+        self,
+        branch: Branch,
+        token: int,
+        log_probability: float,
+        allowed: float = 0.0,
+        alternatives: tuple[tuple[int, float], ...] = (),
+        forced: int = 0,
+    ) -> None:
+        """The same in place, for whoever alone holds the branch."""
+        length = branch.length
+        depth = length - len(branch.prompt) + 1
+        node = branch.node = Node(branch.node, token, depth, log_probability, allowed, alternatives)
+        branch.forced = forced
         if self.looked_at is not None:
             self.looked_at.append(node)
-        finish: Finish | None = None
-        mask, tail = branch.mask, b""
         if token in self.stop_ids:
-            finish = "stop"
-        else:
-            if mask is not None:
-                mask = mask.advance(token)
-            if self.stops:
-                tail = branch.tail + self.token_bytes(token)
-                if any(stop in tail for stop in self.stops):
-                    finish = "stop"
-                tail = tail[len(tail) - self._tail :] if self._tail else b""
-        if finish is None:
-            if node.depth == self.max_tokens:
-                finish = "length"
-            elif branch.length >= self.tree.model.context_length:
-                finish = "context"
-        return branch.extend(node, mask=mask, finish=finish, tail=tail, forced=forced)
+            branch.finish = "stop"
+            return
+        if branch.mask is not None:
+            branch.mask = branch.mask.advance(token)
+        if self.stops:
+            tail = branch.tail + self.token_bytes(token)
+            if any(stop in tail for stop in self.stops):
+                branch.finish = "stop"
+                return
+            branch.tail = tail[len(tail) - self._tail :] if self._tail else b""
+        if depth == self.max_tokens:
+            branch.finish = "length"
+        elif length >= self._context:
+            branch.finish = "context"
 
     @property
     def longest(self) -> int:
@@ -157,8 +172,7 @@ class Task:
             Choice(self.index, n.token, n.log_probability, None, sample, n.allowed, n.alternatives)
             for n in nodes
         ]
-        if branch.finish is not None and not branch.forced:
-            choices[-1] = replace(choices[-1], finish=branch.finish)
+        choices[-1].finish = None if branch.forced else branch.finish
         self.events.extend(choices)  # whole at once: another thread may be taking them
 
     def tell_common(self, branches: Sequence[Branch]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from twofold.decoding.branch import Branch
 from twofold.decoding.decoders.decoder import Answer, Program
-from twofold.decoding.decoders.sample import drawn
+from twofold.decoding.draw import Draw
 from twofold.decoding.task import Task
 from twofold.errors import UsageError
 
@@ -33,13 +33,13 @@ class MinimumBayesRisk:
 
     def program(self, task: Task) -> Program:
         """Draw, compare all with all, and tell the best."""
-        answers = yield from drawn(task, self.n)
-        texts = [_units(task, answer.branch) for answer in answers]
+        branches = yield Draw([task.start()] * self.n, tell=False)
+        texts = [_units(task, branch) for branch in branches]
         scores = expected_utility(texts)
         order = sorted(range(self.n), key=lambda i: -scores[i])[: self.keep]
         for rank, i in enumerate(order):
-            task.tell(rank, answers[i].branch)
-        return [Answer(answers[i].branch, scores[i]) for i in order]
+            task.tell(rank, branches[i])
+        return [Answer(branches[i], scores[i]) for i in order]
 
 
 def _units(task: Task, branch: Branch) -> tuple:

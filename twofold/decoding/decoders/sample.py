@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from twofold.decoding.branch import Branch
 from twofold.decoding.decoders.decoder import Answer, Program
 from twofold.decoding.draw import Draw
 from twofold.decoding.task import Task
@@ -28,15 +27,8 @@ class Sample:
             raise UsageError(f"n must be 1 or more, and is {self.n}.")
 
     def program(self, task: Task) -> Program:
-        """Draw until all are finished."""
-        branches = [task.start()] * self.n
-        live = list(range(self.n))
-        while live:
-            drawn = yield Draw([branches[i] for i in live], live)
-            for i, branch in zip(live, drawn, strict=True):
-                branches[i] = branch
-                task.tell(i, branch)
-            live = [i for i in live if branches[i].finish is None or branches[i].forced]
+        """The engine draws for all requests at once, until this one's answers are finished."""
+        branches = yield Draw([task.start()] * self.n)
         return [Answer(branch) for branch in branches]
 
 
@@ -56,8 +48,8 @@ class BestOf:
 
     def program(self, task: Task) -> Program:
         """Draw all, without telling; then rank."""
-        answers = yield from drawn(task, self.n)
-        ranked = sorted(answers, key=self._score, reverse=True)[: self.keep]
+        branches = yield Draw([task.start()] * self.n, tell=False)
+        ranked = sorted(map(Answer, branches), key=self._score, reverse=True)[: self.keep]
         for i, answer in enumerate(ranked):
             task.tell(i, answer.branch)
         return [Answer(answer.branch, self._score(answer)) for answer in ranked]
@@ -65,16 +57,3 @@ class BestOf:
     def _score(self, answer: Answer) -> float:
         total = answer.branch.log_probability
         return total if self.by == "total" else total / max(1, answer.branch.count)
-
-
-def drawn(task: Task, n: int) -> Program:
-    """`n` samples, of which nothing is told."""
-    tell, task.tell = task.tell, _say_nothing
-    try:
-        return (yield from Sample(n).program(task))
-    finally:
-        task.tell = tell
-
-
-def _say_nothing(sample: int, branch: Branch) -> None:
-    pass

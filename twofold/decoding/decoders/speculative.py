@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twofold.decoding.branch import Branch, Node
+from twofold.decoding.branch import Branch
 from twofold.decoding.decoders.decoder import Answer, Program, Rows
 from twofold.decoding.distribution import adjust, check, draw, log_probabilities
 from twofold.decoding.row import Row
@@ -173,8 +173,7 @@ class _Draft:
         state = {"mask": branch.mask, "tail": branch.tail}
         self.branch = self.branch.back(self._agreed + same, **state)
         for node in theirs[same:]:
-            own = Node(self.branch.node, node.token, self.branch.count + 1)
-            self.branch = self.branch.extend(own, finish=None, **state)
+            self.branch = self.branch.then(node.token, **state)
         self._agreed = branch.count
 
 
