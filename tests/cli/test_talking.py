@@ -225,6 +225,32 @@ def test_escape_sequences_of_a_model_do_not_reach_the_terminal(attacker, talk, a
     assert not set(out) & set("\x1b\x07\x9d\u202e")
 
 
+# choose
+
+
+def test_choose_prints_the_probability_of_each_choice(greeter, talk):
+    code, out, _ = talk("choose", greeter, "H", "i you.", "x", "i yo!")
+    assert code == 0
+    first, *others = out.splitlines()
+    assert first.startswith("'i you.' 100.00 % ████")
+    assert len(others) == 2
+    code, out, _ = talk("choose", greeter, "-", "i", "x", "--json", said=b"H\n")
+    assert json.loads(out) == {"i": pytest.approx(1), "x": pytest.approx(0, abs=1e-9)}
+
+
+def test_choose_asks_in_a_conversation(greeter, talk):
+    code, out, _ = talk("choose", greeter, "Hello", "Hi you.", "No", "--ask")
+    assert code == 0
+    assert out.startswith("'Hi you.' 100.00 %")
+
+
+@pytest.mark.parametrize("choices", [["one"], ["a", "a"], ["a", ""], ["a", "ab"]])
+def test_choose_tells_what_cannot_be_compared(greeter, talk, choices):
+    code, _, message = talk("choose", greeter, "H", *choices)
+    assert code == 2
+    assert "Traceback" not in message
+
+
 # score
 
 

@@ -130,6 +130,29 @@ def test_the_allowed_mass_is_what_the_model_gives_the_allowed_tokens(model):
     assert answer.choices[0].allowed == pytest.approx(float(expected), abs=1e-4)
 
 
+@pytest.mark.parametrize("decoder", [Sample(), Beam(2), Speculative(ahead=2), BestOf(2), Contrastive(2)])
+def test_every_decoder_notes_the_mass_and_the_alternatives(model, decoder):
+    mask = Regex("(a|b|the )+\\.")
+    settings = model.sampling(temperature=1.0, seed=1)
+    prompt = model.start("the miller")
+    [answer] = model.answers(
+        [prompt], decoder=decoder, mask=mask, settings=settings, max_tokens=12, alternatives=3
+    )[0]
+    state, tokens = mask.compile(model.vocabulary), list(prompt)
+    for choice in answer.choices:
+        logits = model.model.transformer(torch.tensor([tokens]))[0, -1, : model.engine.vocab_size].detach()
+        logs = logits.log_softmax(-1)
+        allowed = logs[torch.from_numpy(state.allowed().copy())].logsumexp(0)
+        assert choice.log_probability == pytest.approx(float(logs[choice.token]), abs=1e-3)
+        assert choice.allowed in (
+            pytest.approx(float(allowed), abs=1e-3), pytest.approx(choice.log_probability, abs=1e-3),
+        )  # fmt: skip
+        assert [token for token, _ in choice.alternatives] == logs.topk(3).indices.tolist()
+        tokens.append(choice.token)
+        if choice.token not in model.stop_ids:
+            state = state.advance(choice.token)
+
+
 def test_masked_samples_follow_the_model_within_the_mask(model):
     """The first choice between two single tokens comes as often as the model says."""
     prompt = model.start("the")

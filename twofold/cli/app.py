@@ -48,6 +48,7 @@ COMMANDS = (
     Command("finetune", "twofold.cli.train:finetune", MAKE),
     Command("generate", "twofold.cli.generate:generate", USE),
     Command("chat", "twofold.cli.chat:chat", USE),
+    Command("choose", "twofold.cli.choose:choose", USE),
     Command("score", "twofold.cli.score:score", USE),
     Command("inspect", "twofold.cli.inspect:inspect", SHARE),
     Command("report", "twofold.cli.report:report", SHARE),

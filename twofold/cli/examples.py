@@ -75,11 +75,26 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             'twofold generate demo/base "Once upon a time" -n 4 --temperature 1.1',
             "four of them, in one batch",
         ),
-        ('twofold generate demo/base "The baker" --temperature 0 --json', "the likeliest, for scripts"),
+        ('twofold generate demo/base "The baker" --temperature 0 --json', "greedy, for scripts"),
+        (
+            'twofold generate demo/base "The baker" --decoder beam:width=8 --tree tree.html',
+            "a search, to look at",
+        ),
+        (
+            'twofold generate demo/base "A number:" --mask "regex: [0-9]+" --explain',
+            "a form, and how hard it pushed",
+        ),
     ),
     "chat": (
         ("twofold chat demo/assistant", "a conversation; /help there tells the rest"),
         ('echo "Hello!" | twofold chat demo/assistant', "one question from a script"),
+    ),
+    "choose": (
+        (
+            'twofold choose demo/base "The baker is called" " Ada" " Bruno"',
+            "which goes on better, and by how much",
+        ),
+        ('twofold choose demo "What is the capital?" Oxford Paris --ask --json', "an answer; for scripts"),
     ),
     "score": (
         ("twofold score demo/base book.txt", "bits per byte: lower is better, 8 is knowing nothing"),

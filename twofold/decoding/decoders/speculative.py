@@ -17,6 +17,7 @@ from torch import Tensor
 from twofold.decoding.branch import Branch
 from twofold.decoding.decoders.decoder import Answer, Program, Rows
 from twofold.decoding.distribution import adjust, check, draw, log_probabilities
+from twofold.decoding.draw import allowed_mass, best_tokens
 from twofold.decoding.row import Row
 from twofold.decoding.task import Task
 from twofold.errors import UsageError
@@ -47,7 +48,7 @@ class Speculative:
 
     def _run(self, task: Task) -> Program:
         branch = task.start()
-        drafter = _Lookup(task, self.ngram) if self.draft is None else _Draft(task, self.draft)
+        drafter = _Lookup(self.ngram) if self.draft is None else _Draft(task, self.draft)
         while branch.finish is None:
             room = task.tree.model.context_length - branch.length
             guesses = yield from drafter.guess(branch, min(self.ahead, room))
@@ -93,12 +94,12 @@ class _Chain:
         wanted = distribution(scores_RV[: len(self.rows)], self.rows)
         tokens = torch.tensor([guess.token for guess in self.guesses], device=scores_RV.device)
         logs = log_probabilities(scores_RV[: len(tokens)], tokens).tolist()
-        nodes = self.end.nodes(self.count)
+        for node, log in zip(self.end.nodes(self.count), logs, strict=True):
+            node.log_probability = log
         for place, guess in enumerate(self.guesses):
             p = wanted[place]
             q = 1.0 if guess.drawn_from is None else float(guess.drawn_from[guess.token])
             if random.random() * q < float(p[guess.token]):
-                nodes[place].log_probability = logs[place]
                 continue
             rest = p.clone()
             if guess.drawn_from is None:
@@ -107,7 +108,7 @@ class _Chain:
                 rest = (rest - guess.drawn_from).clamp_min(0)
             return self._go_on(place, rest, scores_RV)
         if self.end.finish is not None:
-            return self.end
+            return self._noted(self.end, scores_RV)
         return self._go_on(len(self.guesses), wanted[-1], scores_RV)
 
     def _go_on(self, kept: int, weights_V: Tensor, scores_RV: Tensor) -> Branch:
@@ -116,24 +117,38 @@ class _Chain:
         branch = self.end.back(self.count + kept, mask=mask, tail=tail)
         chosen = draw(weights_V.log()[None], [self.task.random().random()])
         log = log_probabilities(scores_RV[kept : kept + 1], chosen)
-        return self.task.extend(branch, check(int(chosen)), float(log))
+        return self._noted(self.task.extend(branch, check(int(chosen)), float(log)), scores_RV)
+
+    def _noted(self, branch: Branch, scores_RV: Tensor) -> Branch:
+        """With what its mask allowed at each new token, and the alternatives there."""
+        nodes = branch.nodes(self.count)
+        scores = scores_RV[: len(nodes)]
+        allowed = allowed_mass(scores, self.rows[: len(nodes)])
+        best = best_tokens(scores, self.task.alternatives) if self.task.alternatives else None
+        for place, node in enumerate(nodes):
+            node.allowed = allowed.get(place, 0.0)
+            node.alternatives = best[place] if best else ()
+        return branch
 
 
 class _Lookup:
     """Guesses what followed the newest tokens where they stood before."""
 
-    def __init__(self, task: Task, ngram: int) -> None:
+    def __init__(self, ngram: int) -> None:
         self.ngram = ngram
+        self._after: dict[tuple[int, ...], int] = {}  # the place after each n-gram's last occurrence
+        self._known = 1  # places that are in it
 
     def guess(self, branch: Branch, count: int) -> Generator[Any, Any, list[_Guess]]:
         """No question is asked."""
         tokens = branch.tokens
-        for length in range(min(self.ngram, len(tokens) - 1), 0, -1):
-            wanted = tokens[len(tokens) - length :]
-            for at in range(len(tokens) - length - 1, -1, -1):
-                if tokens[at : at + length] == wanted:
-                    found = tokens[at + length : at + length + count]
-                    return [_Guess(token, None) for token in found]
+        for end in range(self._known, len(tokens)):
+            for length in range(1, min(self.ngram, end) + 1):
+                self._after[tokens[end - length : end]] = end
+        self._known = len(tokens)
+        for length in range(min(self.ngram, len(tokens)), 0, -1):
+            if (at := self._after.get(tokens[len(tokens) - length :])) is not None:
+                return [_Guess(token, None) for token in tokens[at : at + count]]
         return []
         yield  # a generator like the other
 

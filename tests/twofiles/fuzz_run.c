@@ -1,0 +1,89 @@
+// run.c with doors for the tests: as a library for ctypes, and as a program that opens damaged files.
+//
+//     cc -fsanitize=address,undefined fuzz_run.c -I ../../twofold/twofiles -o fuzz -lm -lpthread
+//     ./fuzz whole.gguf scratch.gguf 2000 1     damage so many copies, from this seed on
+#define main run_main
+#include "run.c"
+#undef main
+
+int door_encode(const Model *m, const char *at, size_t size, int *out, int room_for) {
+    Tokens list = {0};
+    encode(&m->tokenizer, (Text){at, size}, &list);
+    memcpy(out, list.at, sizeof(int) * (list.count < (size_t)room_for ? list.count : (size_t)room_for));
+    free(list.at);
+    return (int)list.count;
+}
+
+size_t door_page_floats(const Model *m) { return 32 * (size_t)m->layers * m->K * m->P; }
+
+void door_unpack(int type, const uint8_t *at, int count, float *out) { unpack(type, at, count, out); }
+
+void door_exponential(const float *x, int count, float *out) {
+    for (int i = 0; i < count; i += 16) *(F *)&out[i] = exponential(*(const F *)&x[i]);
+}
+
+void door_product(int type, int rows, int width, const uint8_t *raw, int T, const float *x, float *out, int threads) {
+    static Team team;
+    Block *owned = NULL;
+    if (!team.count) start(&team, threads);
+    Tensor tensor = {.type = type, .rows = rows, .width = width, .at = raw};
+    tensor.stride = (size_t)width / TYPE[type].weights * TYPE[type].bytes;
+    const Tensor *parts[] = {&tensor};
+    Matrix m = pack(&team, &owned, false, 1, parts);
+    multiply(&team, &m, T, x, m.columns, room(&owned, T, 2 * m.columns), out, rows, false);
+    release(&owned);
+}
+
+static uint64_t dice;
+
+static size_t draw(size_t sides) { return (size_t)(uniform(&dice) * (double)sides); }
+
+static bool survives(const char *path) { // opens and computes, or fails with a message
+    char fault[512];
+    Options ask = {.temperature = 1, .top_p = 0.9, .top_k = 5, .max_tokens = 3, .text = "It's 5"};
+    Model *m = twofold_open(path, 1, draw(2), fault);
+    if (!m) return false;
+    Trap here;
+    trap = &here;
+    bool good = !setjmp(here.back);
+    if (good) {
+        Session s = {m, &m->tokenizer, &ask, 1, room(&m->owned, m->V, 64 * 4), room(&m->owned, m->V, sizeof(Candidate))};
+        generate(&s), info(&s), selftest(&s);
+    }
+    trap = NULL, twofold_close(m);
+    return good;
+}
+
+int main(int count, char **words) {
+    if (count != 5) return 2;
+    Text whole = read_all(words[1]);
+    int files = atoi(words[3]), opened = 0;
+    dice = strtoull(words[4], NULL, 10);
+    Tensor *first = NULL;
+    char fault[512];
+    Model *m = twofold_open(words[1], 1, false, fault);
+    if (!m) return fprintf(stderr, "%s\n", fault), 2;
+    for (Tensor *t = m->file.tensors; t < m->file.tensors + m->file.tensor_count; t++)
+        if (!first || t->at < first->at) first = t;
+    size_t head = first->at - m->file.bytes;
+    twofold_close(m);
+    static const char *const lies[] = {"\xff\xff\xff\xff\xff\xff\xff\xff", "\xff\xff\xff\xff\xff\xff\xff\x7f", "\0\0\0\0\0\0\0\0",
+                                       "\0\0\0\0\0\0\0\x10", "\x09\0\0\0\0\0\0\0", "\x01\0\0\0\x01\0\0\0", "\0\0\0\x80\0\0\0\x80"};
+    char *copy = malloc(whole.size);
+    for (int file = 0; file < files; file++) {
+        size_t size = whole.size, where = draw(10) ? head : size; // the weights may be anything: they are hit less often
+        memcpy(copy, whole.at, size);
+        for (size_t i = 0, hits = 1 + draw(3); i < hits; i++) {
+            size_t at = draw(where - 8);
+            if (draw(2)) copy[at] ^= 1 << draw(8);
+            else memcpy(copy + at, lies[draw(sizeof lies / sizeof *lies)], draw(2) ? 8 : 4);
+        }
+        if (!draw(8)) size = draw(size);
+        FILE *out = fopen(words[2], "wb");
+        if (!out || fwrite(copy, 1, size, out) != size || fclose(out)) return 2;
+        opened += survives(words[2]);
+    }
+    free(copy);
+    fprintf(stderr, "%d of %d were harmless\n", opened, files);
+    return 0;
+}

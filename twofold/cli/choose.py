@@ -1,0 +1,58 @@
+"""`twofold choose`: which of some texts fits, with the probability of each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from twofold.cli.terminal import harmless, json_line
+
+Flag = Parameter(negative="")
+_BAR = 30
+
+
+def choose(
+    model: Path,
+    prompt: str,
+    /,
+    *choices: str,
+    ask: Annotated[bool, Flag] = False,
+    ends: Annotated[bool, Flag] = False,
+    as_json: Annotated[bool, Parameter("--json", negative="")] = False,
+) -> None:
+    """Weigh a few texts against each other: classification without training.
+
+    Prints the probability of each choice as the continuation of the prompt, given that it is one of them.
+    The whole of each choice counts, not only its first token. Write the space that belongs before a choice:
+    `twofold choose demo/base "I liked it. This is" " good" " bad"`.
+
+    Parameters
+    ----------
+    model
+        A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
+    prompt
+        What stands before the choice; - reads it from standard input.
+    choices
+        Two texts or more.
+    ask
+        Ask the prompt as a question in a conversation; the choices are whole answers.
+    ends
+        Also count that the text ends after the choice; needed if one choice begins like another.
+    as_json
+        Print one JSON object, the probability by choice.
+    """
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+
+    from twofold.decoding.session import load
+
+    found = load(model).choose([{"role": "user", "content": text}] if ask else text, list(choices), ends=ends)
+    if as_json:
+        print(json_line(found))
+        return
+    width = max(len(repr(choice)) for choice in found)
+    for choice, chance in sorted(found.items(), key=lambda pair: -pair[1]):
+        bar = "█" * round(_BAR * chance)
+        print(f"{harmless(repr(choice)):<{width}} {100 * chance:6.2f} % {bar}".rstrip())
