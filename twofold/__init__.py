@@ -11,7 +11,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-_WHERE = {"load": "twofold.decoding.session"}  # public names and where they live, loaded when first used
+_WHERE = {"load": "twofold.decoding.load"}  # public names and where they live, loaded when first used
 
 
 def __getattr__(name: str):

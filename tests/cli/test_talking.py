@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -223,6 +224,17 @@ def test_escape_sequences_of_a_model_do_not_reach_the_terminal(attacker, talk, a
     assert code == 0
     assert "]0;pwn" in out
     assert not set(out) & set("\x1b\x07\x9d\u202e")
+
+
+def test_the_c_engine_says_the_same(greeter, tmp_path, talk):
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler here")
+    assert talk("export", greeter, "-o", tmp_path / "two-files", "--type", "f32")[0] == 0
+    code, out, _ = talk("generate", tmp_path, "A: H", "--engine", "c", "--temperature", "0")
+    assert (code, out) == (0, "A: Hi you.\n")
+    code, _, message = talk("generate", greeter, "A: H", "--engine", "c")
+    assert code == 2
+    assert "twofold export" in message
 
 
 # choose

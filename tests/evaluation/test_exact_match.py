@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold.decoding.session import load
+from twofold.decoding.load import load
 from twofold.evaluation.exact_match import ask, chance, is_right, normalized
 from twofold.models.config import TransformerConfig
 from twofold.models.folder import save_folder

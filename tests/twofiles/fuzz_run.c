@@ -6,16 +6,6 @@
 #include "run.c"
 #undef main
 
-int door_encode(const Model *m, const char *at, size_t size, int *out, int room_for) {
-    Tokens list = {0};
-    encode(&m->tokenizer, (Text){at, size}, &list);
-    memcpy(out, list.at, sizeof(int) * (list.count < (size_t)room_for ? list.count : (size_t)room_for));
-    free(list.at);
-    return (int)list.count;
-}
-
-size_t door_page_floats(const Model *m) { return 32 * (size_t)m->layers * m->K * m->P; }
-
 void door_unpack(int type, const uint8_t *at, int count, float *out) { unpack(type, at, count, out); }
 
 void door_exponential(const float *x, int count, float *out) {
@@ -47,7 +37,7 @@ static bool survives(const char *path) { // opens and computes, or fails with a 
     trap = &here;
     bool good = !setjmp(here.back);
     if (good) {
-        Session s = {m, &m->tokenizer, &ask, 1, room(&m->owned, m->V, 64 * 4), room(&m->owned, m->V, sizeof(Candidate))};
+        Session s = {m, &ask, 1, room(&m->owned, m->V, 64 * 4), room(&m->owned, m->V, sizeof(Candidate))};
         generate(&s), info(&s), selftest(&s);
     }
     trap = NULL, twofold_close(m);

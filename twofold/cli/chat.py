@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from twofold.cli.pages import wants_colour
 from twofold.cli.terminal import harmless, json_line, note, say
@@ -39,6 +39,7 @@ def chat(
     top_p: float | None = None,
     min_p: float | None = None,
     seed: int | None = None,
+    engine: Literal["torch", "c"] = "torch",
 ) -> int:
     """Talk with a model.
 
@@ -64,15 +65,17 @@ def chat(
         Choose among tokens with at least this fraction of the best one's probability only.
     seed
         The same seed and the same turns give the same conversation.
+    engine
+        torch, or c: run.c computes a .gguf, with its weights as they are stored.
     """
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     if max_tokens < 1:
         raise UsageError(f"--max-tokens must be 1 or more, and is {max_tokens}.")
 
     from twofold.decoding.chat import ChatSession
-    from twofold.decoding.session import load
+    from twofold.decoding.load import load
 
-    loaded = load(model)
+    loaded = load(model, engine=engine)
     session = ChatSession(loaded, system=system, settings=settings, max_tokens=max_tokens)
     if not loaded.is_chat:
         note("This model was not taught conversations; `twofold generate` suits it better.")

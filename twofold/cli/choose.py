@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -21,6 +21,7 @@ def choose(
     *choices: str,
     ask: Annotated[bool, Flag] = False,
     ends: Annotated[bool, Flag] = False,
+    engine: Literal["torch", "c"] = "torch",
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> None:
     """Weigh a few texts against each other: classification without training.
@@ -41,14 +42,17 @@ def choose(
         Ask the prompt as a question in a conversation; the choices are whole answers.
     ends
         Also count that the text ends after the choice; needed if one choice begins like another.
+    engine
+        torch, or c: run.c computes a .gguf, with its weights as they are stored.
     as_json
         Print one JSON object, the probability by choice.
     """
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
 
-    from twofold.decoding.session import load
+    from twofold.decoding.load import load
 
-    found = load(model).choose([{"role": "user", "content": text}] if ask else text, list(choices), ends=ends)
+    asked = [{"role": "user", "content": text}] if ask else text
+    found = load(model, engine=engine).choose(asked, list(choices), ends=ends)
     if as_json:
         print(json_line(found))
         return

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -35,6 +35,7 @@ def generate(
     decoder: str | None = None,
     mask: str | None = None,
     timeout: float | None = None,
+    engine: Literal["torch", "c"] = "torch",
     explain: Annotated[bool, Flag] = False,
     tree: Path | None = None,
     count: Annotated[int, Parameter(name=["--count", "-n"])] = 1,
@@ -85,6 +86,8 @@ def generate(
         What the text may be.
     timeout
         Stop after so many seconds, with what there is.
+    engine
+        torch, or c: run.c computes a .gguf, with its weights as they are stored.
     explain
         Also print each token with its probability and the alternatives.
     tree
@@ -103,13 +106,13 @@ def generate(
     if tree is not None and len(texts) > 1:
         raise UsageError("--tree shows one prompt at a time.")
 
+    from twofold.decoding.load import load
     from twofold.decoding.named import read_decoder, read_mask, read_settings
-    from twofold.decoding.session import load
 
-    chooser = None if decoder is None else read_decoder(decoder, lambda path: load(path).model)
+    chooser = None if decoder is None else read_decoder(decoder, lambda path: load(path, engine=engine).model)
     options |= read_settings(more or [])
     begun = time.perf_counter()
-    loaded = load(model)
+    loaded = load(model, engine=engine)
     clock = _Clock(time.perf_counter() - begun)
     asked = {
         "settings": loaded.sampling(**options),

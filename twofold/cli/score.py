@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ def score(
     model: Annotated[Path, Parameter(name=["--model"])],
     text: Annotated[str, Parameter(name=["--text"])],
     *,
+    engine: Literal["torch", "c"] = "torch",
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> None:
     """Measure how well a model predicts a text, in bits per byte.
@@ -33,6 +34,8 @@ def score(
         A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
     text
         A file with text in UTF-8; - reads standard input.
+    engine
+        torch, or c: run.c computes a .gguf, with its weights as they are stored.
     as_json
         Print the result as JSON, for scripts.
     """
@@ -45,9 +48,9 @@ def score(
     if not content:
         raise DataError(f"{'Standard input' if text == '-' else text} is empty; there is nothing to score.")
 
-    from twofold.decoding.session import load
+    from twofold.decoding.load import load
 
-    result = load(model).score(content)
+    result = load(model, engine=engine).score(content)
     if as_json:
         fields = {
             "log_probability": result.log_probability,

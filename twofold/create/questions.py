@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from twofold.decoding.session import load
+from twofold.decoding.load import load
 from twofold.evaluation.exact_match import Answered, ask, chance
 from twofold.files import write_json
 from twofold.text.corpus import Corpus

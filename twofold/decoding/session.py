@@ -12,7 +12,6 @@ print(model.score("It was a dark and stormy night.").bits_per_byte)
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
@@ -415,20 +414,3 @@ def _only_text(pieces: Pieces) -> Iterator[str]:
         for _, piece, choice in pieces:
             if piece and choice.sample == 0:
                 yield piece
-
-
-def load(path: str | os.PathLike, *, device: str | None = None) -> LoadedModel:
-    """Open a run folder, a Hugging Face folder, a `create` folder or a `.gguf`.
-
-    device: "cpu", "cuda", …; default the GPU if there is one. Raises FileError, saying what is amiss.
-    """
-    import torch
-
-    from twofold.models.load import load_model
-    from twofold.models.torch_model import TorchLanguageModel
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    transformer, tokenizer, info = load_model(os.fspath(path), device=device)
-    return LoadedModel(
-        TorchLanguageModel(transformer), tokenizer, info.stop_ids, info.chat, info.path.name or str(path)
-    )

@@ -87,11 +87,15 @@ def hf_name(name: str) -> str:
 def open_gguf(path: str | Path) -> Contents:
     """Read a Qwen3 model out of a `.gguf`. Raises FileError for other models, and for what is amiss."""
     file = read_gguf(path)
-    config = read_config(file)
-    tokenizer = read_tokenizer(file)
+    config, tokenizer = read_config(file), read_tokenizer(file)
+    stop_ids, chat = read_ends(file, tokenizer)
+    return Contents(config, read_weights(file), tokenizer, stop_ids, chat)
+
+
+def read_ends(file: GGUF, tokenizer: Tokenizer) -> tuple[tuple[int, ...], bool]:
+    """The tokens that end an answer, and whether the model was taught conversations."""
     end = _value(file, "tokenizer.ggml.eos_token_id", int)
-    stops = dict.fromkeys((end, tokenizer.end_of_text))
-    return Contents(config, read_weights(file), tokenizer, tuple(stops), end == tokenizer.im_end)
+    return tuple(dict.fromkeys((end, tokenizer.end_of_text))), end == tokenizer.im_end
 
 
 def read_config(file: GGUF) -> dict[str, Any]:

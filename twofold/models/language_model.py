@@ -118,3 +118,24 @@ class LanguageModel(Protocol):
         changed.
         """
         ...
+
+
+def check_asks(memory: Memory, questions: Sequence[Ask], vocab_size: int, context_length: int) -> None:
+    """What every model refuses: ValueError for a wrong call, ContextFull for a sequence that would be too
+    long."""
+    if len({ask.sequence for ask in questions}) != len(questions):
+        raise ValueError("a sequence is asked twice at once; fork it")
+    too_long = None
+    for ask in questions:
+        if not len(ask.tokens) or not 0 <= ask.rows <= len(ask.tokens):
+            raise ValueError(f"an ask of {len(ask.tokens)} tokens cannot have {ask.rows} rows of scores")
+        if not 0 <= min(ask.tokens) <= max(ask.tokens) < vocab_size:
+            raise ValueError(f"a token is outside the vocabulary of {vocab_size:,}")
+        length = memory.length(ask.sequence) + len(ask.tokens)
+        if length > context_length:
+            too_long = too_long or length
+    if too_long:
+        raise ContextFull(
+            f"A sequence of {too_long:,} tokens is longer than this model's context of {context_length:,}. "
+            f"Shorten the text, or ask for fewer tokens."
+        )

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twofold.models.language_model import Ask, ContextFull
+from twofold.models.language_model import Ask, check_asks
 from twofold.models.memory import Append, PagedMemory
 from twofold.models.paged_attention import ROWS, SPARE_PLACES, Part, attend, groups_of
 from twofold.models.transformer import Transformer, rotary_tables
@@ -153,7 +153,7 @@ class TorchLanguageModel:
     def scores_and_states(self, memory: KeyValueMemory, questions: Sequence[Ask]) -> tuple[Tensor, Tensor]:
         """The scores, and the last activations (after the final norm) they were made from: [sum of rows, V]
         and [sum of rows, D], float32."""
-        self._check(memory, questions)
+        check_asks(memory, questions, self.vocab_size, self.context_length)
         appends = [(ask.sequence, len(ask.tokens)) for ask in questions]
         with memory.append(appends) as plan:
             memory.make_room()
@@ -170,25 +170,6 @@ class TorchLanguageModel:
         if self._weights is None or not self._weights.lie_where_they_did():
             with torch.inference_mode(False), torch.no_grad():
                 self._weights = _Weights(self.transformer)
-
-    def _check(self, memory: KeyValueMemory, questions: Sequence[Ask]) -> None:
-        """ValueError for a wrong call, ContextFull for a sequence that would be too long."""
-        if len({ask.sequence for ask in questions}) != len(questions):
-            raise ValueError("a sequence is asked twice at once; fork it")
-        too_long = None
-        for ask in questions:
-            if not len(ask.tokens) or not 0 <= ask.rows <= len(ask.tokens):
-                raise ValueError(f"an ask of {len(ask.tokens)} tokens cannot have {ask.rows} rows of scores")
-            if not 0 <= min(ask.tokens) <= max(ask.tokens) < self.vocab_size:
-                raise ValueError(f"a token is outside the vocabulary of {self.vocab_size:,}")
-            length = memory.length(ask.sequence) + len(ask.tokens)
-            if length > self.context_length:
-                too_long = too_long or length
-        if too_long:
-            raise ContextFull(
-                f"A sequence of {too_long:,} tokens is longer than this model's context of "
-                f"{self.context_length:,}. Shorten the text, or ask for fewer tokens."
-            )
 
     def _passes(self, plan: list[Append]) -> list[list[Part]]:
         """Cut the appends into passes of at most `chunk` tokens, in the order of the asks."""
