@@ -105,14 +105,11 @@ def main() -> None:
     corpus = Corpus.open(arguments.corpus)
     prompts = prompts_of(model, corpus, arguments.prompts)
     size = sum(p.numel() for p in model.model.transformer.parameters())
-    score = model.score(
-        "".join(text for text, _ in zip(corpus.documents("held_out"), range(3), strict=False))[:20_000]
-    )
     processor = environment(torch.device("cpu"), torch.float32)["processor"]
     text = "\n\n".join(
         [
-            f"{processor}; {size / 1e6:.2f} M parameters, {score.bits_per_byte:.3f} bits a byte on held-out text; "
-            f"{len(prompts)} prompts of {PROMPT} tokens, texts of {LENGTH}.",
+            f"{processor}; {size / 1e6:.2f} M parameters; {len(prompts)} prompts of {PROMPT} tokens, "
+            f"texts of {LENGTH}.",
             "\n".join(greedy_against_beams(model, prompts, arguments.widths)),
             "\n".join(temperatures(model, prompts, arguments.temperatures)),
         ]

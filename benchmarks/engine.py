@@ -3,9 +3,9 @@
     python benchmarks/engine.py                                    # a random model of nano's shape
     python benchmarks/engine.py --model demo/assistant --output engine.md
 
-All on the same weights in one process, in turns; figures are medians of the rounds. The bare loop asks the same
-`TorchLanguageModel` for the same tokens and takes the best of each row; the engine decodes the same greedily, with
-stop tokens, stop strings' bookkeeping and log-probabilities; the texts must be equal before anything is believed.
+All on the same weights in one process, in turns; figures are medians over the rounds of ratios within a round. The
+bare loop asks the same `TorchLanguageModel` for the same tokens and takes the best of each row; the engine decodes the
+same greedily, with stop tokens and log-probabilities; the texts must be equal before anything is believed.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ def engine_run(
 
 
 def turns(rounds: int, *ways: Callable[[], float]) -> list[float]:
-    """The median time of each way, all in turns after one round to get warm."""
+    """The time of each way: the first one's median, and for the others that times the median of their ratios to
+    it, round by round; a machine that is slower for a while is so for all ways of a round."""
     times = [[way() for way in ways] for _ in range(rounds + 1)][1:]
-    return [statistics.median(column) for column in zip(*times, strict=True)]
+    first = statistics.median(row[0] for row in times)
+    return [first * statistics.median(row[i] / row[0] for row in times) for i in range(len(ways))]
 
 
 def overhead(model: TorchLanguageModel, rounds: int, tokens: int) -> list[str]:
