@@ -28,13 +28,18 @@ from twofold.decoding.decoders import Beam, Sample
 from twofold.decoding.engine import Engine
 from twofold.decoding.sampling import Sampling
 from twofold.files import atomic_write
+from twofold.models.c_model import CLanguageModel
+from twofold.models.config import TransformerConfig
 from twofold.models.folder import save_folder
-from twofold.models.language_model import Ask
+from twofold.models.from_gguf import read_config
+from twofold.models.gguf import read_gguf
+from twofold.models.language_model import Ask, LanguageModel
 from twofold.models.torch_model import TorchLanguageModel
 from twofold.models.transformer import Transformer
 from twofold.tokens.tokenizer import bytes_only
 from twofold.training.machine import environment
 from twofold.training.shapes import PRESETS
+from twofold.twofiles.export import export
 
 GREEDY = Sampling(temperature=0)
 
@@ -162,7 +167,16 @@ def shared(model: TorchLanguageModel, rounds: int) -> list[str]:
     ]
 
 
-def against_transformers(folder: Path, model: TorchLanguageModel, rounds: int, tokens: int) -> list[str]:
+def in_c(folder: Path, out: Path, threads: int) -> CLanguageModel:
+    """The same weights, float32, computed by run.c."""
+    export(folder, out, type="f32")
+    path = out / "model.gguf"
+    return CLanguageModel(path, TransformerConfig.from_hf(read_config(read_gguf(path))), threads=threads)
+
+
+def against_transformers(
+    folder: Path, models: dict[str, LanguageModel], rounds: int, tokens: int
+) -> list[str]:
     """Greedy text of 1 and 8 prompts of one length."""
     from transformers import AutoModelForCausalLM
 
@@ -177,7 +191,7 @@ def against_transformers(folder: Path, model: TorchLanguageModel, rounds: int, t
         )  # fmt: skip
         return time.perf_counter() - started
 
-    def run_ours(prompts: list[list[int]]) -> float:
+    def run_ours(model: LanguageModel, prompts: list[list[int]]) -> float:
         engine = Engine(model, cached=0)
         started = time.perf_counter()
         requests = [engine.submit(p, Sample(), settings=GREEDY, max_tokens=tokens) for p in prompts]
@@ -186,14 +200,18 @@ def against_transformers(folder: Path, model: TorchLanguageModel, rounds: int, t
         return time.perf_counter() - started
 
     lines = [
-        "| prompts of 32 tokens | `transformers.generate`, tokens/s | Twofold, tokens/s | ratio |",
+        "| requests at once | program | tokens/s | against `transformers.generate` |",
         "|---|---|---|---|",
     ]
     for batch in (1, 8):
         prompts = prompts_of(batch, 32, 256)
-        a, b = turns(rounds, lambda p=prompts: run_theirs(p), lambda p=prompts: run_ours(p))
-        total = batch * tokens
-        lines.append(f"| {batch} | {total / a:,.0f} | {total / b:,.0f} | {a / b:.2f}x |")
+        ways = {"`transformers.generate`": lambda p=prompts: run_theirs(p)}
+        ways |= {name: lambda m=model, p=prompts: run_ours(m, p) for name, model in models.items()}
+        times = turns(rounds, *ways.values())
+        for name, seconds in zip(ways, times, strict=True):
+            lines.append(
+                f"| {batch} | {name} | {batch * tokens / seconds:,.0f} | {times[0] / seconds:.2f}x |"
+            )
     return lines
 
 
@@ -215,6 +233,7 @@ def main() -> None:
         loaded = twofold.load(folder, device="cpu")
         model = loaded.model
         size = sum(p.numel() for p in model.transformer.parameters())
+        models = {"Twofold": model, "Twofold, run.c": in_c(folder, Path(temporary) / "c", arguments.threads)}
         machine = environment(torch.device("cpu"), torch.float32)
         parts = [
             f"{machine['processor']}, {arguments.threads} threads, torch {torch.__version__}; {size / 1e6:.2f} M "
@@ -225,7 +244,7 @@ def main() -> None:
                     overhead(model, arguments.rounds, arguments.tokens),
                     branches(model, arguments.rounds, arguments.tokens),
                     shared(model, arguments.rounds) if model.context_length > 1010 else [],
-                    against_transformers(folder, model, arguments.rounds, arguments.tokens),
+                    against_transformers(folder, models, arguments.rounds, arguments.tokens),
                 )
                 if lines
             ),

@@ -243,13 +243,13 @@ def test_a_conversation_that_fills_the_context_says_so_and_goes_on(two):
 
 @pytest.mark.parametrize("name", ["tied", "untied"])
 def test_score_equals_the_products(name, two, folders, tokenizer):
-    import twofold.decoding.session as session
+    import twofold
 
     text = "The baker didn't like cats. " * 30 + "🙂 村\n"  # several windows of 128 tokens
     folder = two(name, "f32")
     (folder / "story.txt").write_bytes(text.encode())
     done = start(folder, "score", "story.txt")
-    expected = session.load(folders / name).score(text)
+    expected = twofold.load(folders / name).score(text)
     total, bits = (float(word) for word in (done.out.split()[0], done.out.split()[2]))
     assert total == pytest.approx(expected.log_probability, rel=1e-5)
     assert bits == pytest.approx(expected.bits_per_byte, abs=1e-4)
