@@ -193,11 +193,15 @@ def against_transformers(
 
     def run_ours(model: LanguageModel, prompts: list[list[int]]) -> float:
         engine = Engine(model, cached=0)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if isinstance(model, CLanguageModel) else threads)  # as `twofold.load` does
         started = time.perf_counter()
         requests = [engine.submit(p, Sample(), settings=GREEDY, max_tokens=tokens) for p in prompts]
         for request in requests:
             request.result()
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        torch.set_num_threads(threads)
+        return seconds
 
     lines = [
         "| requests at once | program | tokens/s | against `transformers.generate` |",

@@ -34,6 +34,8 @@ def load(path: str | os.PathLike, *, device: str | None = None, engine: Engine =
 
 
 def _load_c(path: Path) -> LoadedModel:
+    import torch
+
     from twofold.models.c_model import CLanguageModel
     from twofold.models.config import TransformerConfig
     from twofold.models.from_gguf import read_config, read_ends, read_tokenizer
@@ -50,4 +52,5 @@ def _load_c(path: Path) -> LoadedModel:
     tokenizer = read_tokenizer(file)
     stop_ids, chat = read_ends(file, tokenizer)
     config = TransformerConfig.from_hf(read_config(file), str(path))
+    torch.set_num_threads(1)  # it only chooses now, and its waiting threads would take the cores from run.c's
     return LoadedModel(CLanguageModel(path, config), tokenizer, stop_ids, chat, path.name)

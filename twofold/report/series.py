@@ -96,6 +96,8 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough)) if rough > 1e-300 else 1e-300
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if last < first:  # the step passes over the whole range
+        return ticks(low, high, about + 1)
     if last - first > 100:  # numbers too close for floats to tell apart
         return [low, high]
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
