@@ -114,9 +114,9 @@ def test_long_runs_do_not_take_time_in_the_square_of_their_length(tokenizer, uni
         text = unit * (length // len(unit))
         best = float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             ids = tokenizer.encode(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         assert tokenizer.decode(ids) == text
         return best
 

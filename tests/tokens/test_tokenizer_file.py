@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twofold.errors import FileError
-from twofold.tokens import tokenizer_file
+from twofold.tokens import opening
 from twofold.tokens.tokenizer import Tokenizer, bytes_only
 from twofold.tokens.vocabulary import MARKUP, PATTERN, SPECIAL
 
@@ -121,10 +121,7 @@ FAULTS = {
     "another model": lambda c: c["model"].update(type="Unigram"),
     "dropout": lambda c: c["model"].update(dropout=0.1),
     "byte fallback": lambda c: c["model"].update(byte_fallback=True),
-    "a normaliser": lambda c: c.update(normalizer={"type": "NFC"}),
     "another pattern": lambda c: c["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": "(a+)+$"}),
-    "no pattern": lambda c: c.update(pre_tokenizer=None),
-    "a space put in front": lambda c: c["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
 }
 
 
@@ -135,10 +132,12 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(saved, fault):
         Tokenizer.load(saved)
 
 
-def test_what_is_not_supported_is_told_apart_from_what_is_damaged(saved):
-    change(saved, FAULTS["a normaliser"])
-    with pytest.raises(FileError, match="normaliser, which changes text"):
-        Tokenizer.load(saved)
+def test_one_that_begins_otherwise_or_normalises_is_opened_as_somebody_elses(tokenizer, saved):
+    change(saved, lambda c: c.update(normalizer={"type": "NFC"}))
+    opened = Tokenizer.load(saved)
+    assert not opened.is_own
+    assert opened.start_ids == tokenizer.start_ids
+    assert opened.encode("e\u0301") == tokenizer.encode("\u00e9")
 
 
 def test_other_spellings_of_the_same_tokenizer_are_read(tokenizer, saved):
@@ -167,8 +166,8 @@ def test_a_missing_file_and_an_empty_folder_are_told(tmp_path):
 
 
 def test_an_enormous_file_is_refused_before_it_is_read(saved, monkeypatch):
-    monkeypatch.setattr(tokenizer_file, "_SIZE_LIMIT", 1000)
-    monkeypatch.setattr(tokenizer_file, "read_json", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(opening, "LARGEST", 1000)
+    monkeypatch.setattr(opening, "parse_foreign_json", lambda *_: pytest.fail("it was parsed"))
     with pytest.raises(FileError, match="too large"):
         Tokenizer.load(saved)
 

@@ -179,7 +179,7 @@ def statistics(tokenizer: Tokenizer, texts: Iterable[str]) -> Statistics:
     total = used.total()
     if not total:
         raise DataError("There is no text to count: all that was given is empty.")
-    cost = {word: len(tokenizer.encode(" " + word)) for word in words}
+    cost = {word: len(tokenizer.encode(" " + word, goes_on=True)) for word in words}
     by_count = sorted(words, key=lambda word: (-words[word], word))
     rare = sorted((word for word in words if words[word] <= 2), key=lambda word: (-cost[word], word))
     longest = sorted(range(tokenizer.vocab_size), key=lambda token: (-sizes[token], token))

@@ -1,35 +1,22 @@
-"""`tokenizer.json` and `tokenizer_config.json`: written for everyone, read with suspicion.
+"""`tokenizer.json` and `tokenizer_config.json` of our own kind: written for everyone, read with suspicion.
 
-The format is Hugging Face's (https://github.com/huggingface/tokenizers). What is read must describe
-exactly the kind of tokenizer that Twofold makes: another cut or a normaliser would silently give other ids.
+The format is Hugging Face's (https://github.com/huggingface/tokenizers). A file that says it is of our kind,
+by what its sequences begin with, must be so to the letter: another model or another cut would silently give
+other ids. All other files are for json_codec.py.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from twofold.errors import FileError
-from twofold.files import explained, read_json, write_json
+from twofold.files import write_json
 from twofold.tokens.chat import CHAT_TEMPLATE
-from twofold.tokens.vocabulary import END_OF_TEXT, PATTERN, AddedToken, Vocabulary
+from twofold.tokens.vocabulary import END_OF_TEXT, PATTERN, AddedToken, Vocabulary, check_names
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
-_SIZE_LIMIT = 64 << 20  # bytes; 150,000 tokens take 11 MB
-
-
-def find(path: str | os.PathLike) -> Path:
-    """The `tokenizer.json` meant by a file or folder. Raises FileError."""
-    path = Path(path)
-    if path.is_dir():
-        if not (path / FILE).is_file():
-            raise FileError(f"{path} holds no tokenizer: there is no {FILE} in it.")
-        return path / FILE
-    if path.exists() and not path.is_file():
-        raise FileError(f"{path} is not a file; a {FILE}, or a folder that holds one, was expected.")
-    return path
 
 
 def write(folder: Path, vocabulary: Vocabulary, *, end_token: str) -> None:
@@ -95,29 +82,35 @@ def _starts_with_end_of_text(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> Vocabulary:
-    """The vocabulary in a `tokenizer.json`, its shape checked; what it says is for `check_vocabulary`.
-    Raises FileError."""
-    with explained(path, "read"):
-        size = path.stat().st_size
-    if size > _SIZE_LIMIT:
-        raise FileError(f"{path} has {size:,} bytes: too large for a tokenizer (at most {_SIZE_LIMIT:,}).")
-    content = read_json(path)
+def is_own(content: Any) -> bool:
+    """Whether a `tokenizer.json` is of our own kind: no normaliser, our cut, and <|endoftext|> first."""
+    if not isinstance(content, dict) or content.get("normalizer") is not None:
+        return False
+    after = content.get("post_processor")
+    first = after.get("single") if isinstance(after, dict) else None
+    start = {"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}
+    return isinstance(first, list) and first[:1] == [start] and _cut_of(content) == _our_cut()
+
+
+def read(content: dict[str, Any], path: Path) -> Vocabulary:
+    """The vocabulary in a `tokenizer.json` of our own kind, its shape checked; what it says is for
+    `check_vocabulary`. Raises FileError."""
 
     def refuse(fault: str) -> FileError:
         return FileError(f"{path}: {fault}. It is damaged, or not a tokenizer.json.")
 
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+    model = content.get("model")
+    if not isinstance(model, dict):
         raise refuse("there is no model in it")
-    model = content["model"]
     vocab, merges, added = model.get("vocab"), model.get("merges"), content.get("added_tokens")
     if not (isinstance(vocab, dict) and isinstance(merges, list) and isinstance(added, list)):
         raise refuse("the vocabulary, the merges or the added tokens are missing")
-    _check_kind(content, model, path)
+    _check_kind(model, path)
     merges = tuple(" ".join(pair) if _is_pair(pair) else pair for pair in merges)
     if not all(isinstance(merge, str) for merge in merges):
         raise refuse("a merge is not a pair of strings")
     tokens = tuple(_read_added(entry, refuse) for entry in added)
+    check_names(tokens, refuse)
     number = {**vocab, **{token.name: token.id for token in tokens}}
     if any(type(token) is not int for token in number.values()):
         raise refuse("a token's number is not a whole number")
@@ -143,29 +136,32 @@ def _read_added(entry: Any, refuse) -> AddedToken:
     return AddedToken(entry["content"], entry["id"], entry["special"])
 
 
-def _check_kind(content: dict, model: dict, path: Path) -> None:
+def _check_kind(model: dict, path: Path) -> None:
     """Refuse, by name, everything that would make other ids than a plain byte-level BPE does."""
 
     def unsupported(what: str) -> FileError:
         return FileError(
-            f"{path}: {what}. Twofold reads the tokenizers that it makes: byte-level BPE with the "
-            "qwen2 pattern and no normaliser."
+            f"{path}: {what}. It begins its texts as Twofold's own tokenizers do, and those are plain "
+            "byte-level BPE."
         )
 
     if model.get("type") != "BPE":
-        raise unsupported(f"the model is {model.get('type')!r}")
+        raise unsupported(f"the model is {str(model.get('type'))[:40]!r}")
     for name in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
-            raise unsupported(f"the model has {name} = {model[name]!r}")
+            raise unsupported(f"the model has {name} = {str(model[name])[:40]!r}")
     for name in ("fuse_unk", "byte_fallback", "ignore_merges"):
         if model.get(name):
             raise unsupported(f"the model has {name} set")
-    if content.get("normalizer") is not None:
-        raise unsupported("it has a normaliser, which changes text before it is encoded")
-    expected = to_json(Vocabulary((), (), (AddedToken(END_OF_TEXT, 0, True),)))["pre_tokenizer"]
+
+
+def _our_cut() -> Any:
+    return to_json(Vocabulary((), (), (AddedToken(END_OF_TEXT, 0, True),)))["pre_tokenizer"]
+
+
+def _cut_of(content: dict) -> Any:
     found = content.get("pre_tokenizer")
     steps = found.get("pretokenizers") if isinstance(found, dict) else None
     if isinstance(steps, list) and len(steps) == 2 and isinstance(steps[1], dict):  # offsets only
-        found = {**found, "pretokenizers": [steps[0], {**steps[1], "trim_offsets": False}]}
-    if found != expected:
-        raise unsupported("it cuts text in another way")
+        return {**found, "pretokenizers": [steps[0], {**steps[1], "trim_offsets": False}]}
+    return found

@@ -12,6 +12,7 @@ encoded alone, gives itself. Trained vocabularies have these properties; a damag
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from twofold.errors import FileError
@@ -33,6 +34,9 @@ MARKUP = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>
 VOCABULARY_MULTIPLE = 64  # shapes that kernels and quantised blocks like
 SMALLEST_VOCABULARY = 320  # 256 bytes and 9 added tokens, rounded up
 LARGEST_VOCABULARY = 1 << 20
+LONGEST_PIECE = 256  # characters, where each may be tried at every place of a text
+LONGEST_NAME = 256  # characters of an added token
+MOST_NAMES = 1 << 20  # characters of all their names: to look for them, a pattern is compiled
 
 _VISIBLE = (*range(33, 127), *range(161, 173), *range(174, 256))
 _HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
@@ -44,11 +48,18 @@ LETTER_TO_BYTE = {letter: byte for byte, letter in BYTE_TO_LETTER.items()}
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that no merge makes. Special ones stand for no text; the others are markup, their name."""
+    """A token that no merge makes. Special ones stand for no text; the others are markup, their name.
+
+    The rest is how its name is found in text, by tokenizers from elsewhere: as a whole word only, with the
+    spaces to its left or right, in the text as it is or as the normaliser left it."""
 
     name: str
     id: int
     special: bool
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,15 @@ def _check_added(vocabulary: Vocabulary, refuse) -> None:
     missing = [name for name in SPECIAL if name not in special]
     if missing:
         raise refuse(f"it has no special token {', '.join(missing)}, which Twofold needs")
+
+
+def check_names(tokens: Iterable[AddedToken], refuse: Callable[[str], FileError]) -> None:
+    """Raise what `refuse` makes of the fault where names of added tokens are too long to be found in text."""
+    names = [token.name for token in tokens]
+    if sum(map(len, names)) > MOST_NAMES or max(map(len, names), default=0) > LONGEST_NAME:
+        raise refuse(
+            f"a special token's name has more than {LONGEST_NAME} characters, or all together more than {MOST_NAMES:,}"
+        )
 
 
 def _check_reached(vocabulary: Vocabulary, number: dict[str, int], refuse) -> None:
