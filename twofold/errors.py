@@ -3,10 +3,22 @@ what was wrong, where, and what to do. The faces turn them into exit codes and H
 anything else that escapes is a bug of ours."""
 
 
+def without_controls(text: str) -> str:
+    """`text` with what would steer a terminal instead of showing (all but new lines and tabs) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 class TwofoldError(Exception):
-    """A fault we understand; `str(error)` is written for the person at the keyboard."""
+    """A fault we understand; `str(error)` is written for the person at the keyboard.
+
+    A message may quote what a stranger wrote: what would steer a terminal instead of showing is escaped in it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return without_controls(super().__str__())
 
 
 class UsageError(TwofoldError):

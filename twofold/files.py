@@ -19,6 +19,8 @@ from typing import IO, Any
 
 from twofold.errors import FileError
 
+# Of a JSON file from elsewhere: 3 bytes there can be 70 in memory. Gemma's tokens are 1.9 million values.
+MOST_VALUES = 3 << 20
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
@@ -115,6 +117,32 @@ def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file. Raises FileError with the place of the fault."""
     with explained(path, "read"):
         data = Path(path).read_bytes()
+    return parse_json(data, path)
+
+
+def read_foreign_json(path: str | os.PathLike, largest: int) -> Any:
+    """Read a JSON file from a stranger: a plain file of at most `largest` bytes, with no more values in it than
+    memory is sure to hold. Raises FileError."""
+    path = Path(path)
+    with explained(path, "read"):
+        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+            raise FileError(f"{path} is not a file; a JSON file was expected.")
+        with open(path, "rb") as file:
+            data = file.read(largest + 1)
+    if len(data) > largest:
+        raise FileError(f"{path} has more than {largest:,} bytes: too large for what it should hold.")
+    return parse_foreign_json(data, path)
+
+
+def parse_foreign_json(data: bytes, path: str | os.PathLike) -> Any:
+    """The value in the bytes of `path`, as `read_foreign_json` gives it."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise FileError(f"{path} holds more than {MOST_VALUES:,} values: too many for what it should hold.")
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, path: str | os.PathLike) -> Any:
+    """The value in the bytes of `path`. Raises FileError with the place of the fault."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -17,7 +17,10 @@ from twofold.models.config import TransformerConfig
 from twofold.models.folder import load_folder, load_info, load_weights, save_folder
 from twofold.models.load import load_model
 from twofold.models.transformer import Transformer
-from twofold.tokens.tokenizer import bytes_only
+from twofold.tokens.patterns import RANK_FILES, RankFile
+from twofold.tokens.rank_codec import RankCodec
+from twofold.tokens.special import Config, roles_of
+from twofold.tokens.tokenizer import Tokenizer, bytes_only
 
 TOKENIZER = bytes_only()
 
@@ -109,6 +112,34 @@ def test_shards_open_too(folder):
     (folder / files[names[0]]).unlink()
     with pytest.raises(FileError, match="is missing, and model"):
         load_folder(folder)
+
+
+def test_a_tensor_in_two_shards_is_told(folder):
+    weights = load_file(folder / "model.safetensors")
+    norm = weights["model.norm.weight"]
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    save_file({"model.norm.weight": norm.clone()}, folder / "b.safetensors", {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})
+    )
+    with pytest.raises(FileError, match=r"model\.norm\.weight' is also in a\.safetensors"):
+        load_folder(folder)
+
+
+def test_joined_tensors_of_another_shape_are_told(tmp_path):
+    ours = transformer(model_type="phi3", tie_word_embeddings=False)
+    save_folder(tmp_path, ours, TOKENIZER, chat=False)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.1.self_attn.qkv_proj.weight"
+    save_file({**weights, name: weights[name][1:].clone()}, tmp_path / "model.safetensors")
+    with pytest.raises(
+        FileError, match=r"qkv_proj.weight has the shape \[31, 16\], and .* asks for \[32, 16\]"
+    ):
+        load_folder(tmp_path)
+    del weights[name]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(FileError, match=r"hold 14 tensors, and a model of 2 layers needs 14|lack .*qkv_proj"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -318,3 +349,18 @@ def test_weights_that_are_no_numbers_are_refused(folder, value):
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(FileError, match=r"k_proj\.weight holds NaN or infinity"):
         load_folder(folder)
+
+
+def test_a_tokenizer_out_of_rank_files_comes_back_with_the_folder(tmp_path):
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    cut = RANK_FILES["o200k_base"]
+    special = {name: 256 + place for place, name in enumerate(cut.special)}
+    tokenizer = Tokenizer.of(
+        RankCodec(ranks, RankFile(cut.pattern, special), "it"), roles_of(special, Config())
+    )
+    config = TransformerConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, head_dim=16, intermediate_size=16,
+    )  # fmt: skip
+    save_folder(tmp_path, Transformer(config), tokenizer, chat=False)
+    assert load_folder(tmp_path)[1].encode("Hello  there") == tokenizer.encode("Hello  there")

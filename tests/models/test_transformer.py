@@ -105,13 +105,13 @@ def test_config_round_trips_through_the_hub_form():
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"model_type": "llama"}, "llama"),
+        ({"model_type": "bert"}, "bert"),
         ({"hidden_size": "48"}, "hidden_size"),
         ({"hidden_size": -1}, "hidden_size"),
         ({"num_key_value_heads": 3}, "multiple"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rotary"),
+        ({"rope_parameters": {"rope_type": "ntk"}}, "Rotary"),
         ({"vocab_size": True}, "vocab_size"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"attention_bias": "yes"}, "attention_bias"),
     ],
 )
 def test_a_bad_config_file_is_named(change, word):

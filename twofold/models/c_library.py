@@ -59,8 +59,15 @@ def library() -> ctypes.CDLL:
     found = ctypes.CDLL(str(built))
     found.twofold_open.restype = ctypes.c_void_p
     found.twofold_open.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_bool, ctypes.c_char_p)
+    pointers = ctypes.POINTER(ctypes.c_void_p)
+    found.twofold_take.restype = ctypes.c_void_p
+    found.twofold_take.argtypes = (ctypes.c_char_p, ctypes.c_size_t, pointers, ctypes.c_int, ctypes.c_char_p)
+    found.twofold_take_again.restype = ctypes.c_char_p
+    found.twofold_take_again.argtypes = (ctypes.c_void_p,)
     found.twofold_read.restype = ctypes.c_char_p  # what went wrong, or None
     found.twofold_read.argtypes = (ctypes.c_void_p, ctypes.POINTER(Part), ctypes.c_int, ctypes.c_void_p)
+    found.twofold_page_size.restype = ctypes.c_size_t
+    found.twofold_page_size.argtypes = (ctypes.c_void_p,)
     found.twofold_close.restype = None
     found.twofold_close.argtypes = (ctypes.c_void_p,)
     return found

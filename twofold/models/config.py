@@ -1,23 +1,32 @@
 """The shape of a Transformer, in the field's own names (Hugging Face's `config.json`).
 
-The default family is Qwen3 dense, unchanged: RMSNorm before each part, rotary positions, per-head
-norms of queries and keys, grouped key-value heads, a SwiGLU feed-forward, no biases.
+`model_type` names the family, which chooses the parts (`families.py`); the rest are its sizes and numbers. The
+default family is Qwen3 dense, unchanged: RMSNorm before each part, rotary positions, per-head norms of queries
+and keys, grouped key-value heads, a SwiGLU feed-forward, no biases.
 Source: Qwen3 technical report (arXiv 2505.09388), section 2.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from twofold.errors import FileError, UsageError
+from twofold.models import hf_config
+from twofold.models.families import ACTIVATIONS, FAMILIES, OPTIONAL, Family
+from twofold.models.hf_config import FULL, LARGEST, MOST_LAYERS, SLIDING
+from twofold.models.rope import RopeScaling
 
-LARGEST = 1 << 60  # of a size; what is larger no file holds, and no tensor either
+_BY_FAMILY = ("hidden_act", "attention_bias", "mlp_bias", "rope_local_base_freq")  # where they are None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Sizes of one model. Widths are in channels, lengths in tokens."""
+    """Sizes and numbers of one model. Widths are in channels, lengths in tokens.
+
+    What a family lacks has its neutral value, and the four of which None is said to mean the family's own
+    have that once the object is made.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -29,39 +38,168 @@ class TransformerConfig:
     max_position_embeddings: int = 1024
     tie_word_embeddings: bool = True
     rope_theta: float = 10_000.0
-    rms_norm_eps: float = 1e-6
+    rms_norm_eps: float = 1e-6  # of LayerNorm too, where the family has that
     model_type: str = "qwen3"
+    hidden_act: str | None = None  # one of ACTIVATIONS; None: the family's own
+    attention_bias: bool | None = None  # of queries, keys, values, and the output in most; None: the family's
+    mlp_bias: bool | None = None  # None: the family's
+    rope_scaling: RopeScaling | None = None
+    partial_rotary_factor: float = 1.0  # of a head's channels, the first ones, that turn by position
+    rope_local_base_freq: float | None = None  # rope_theta of layers with a window, without scaling
+    no_rope_layers: tuple[int, ...] | None = (
+        None  # of each layer: 1 turns by position, 0 does not; None: all do
+    )
+    sliding_window: int | None = None  # how many positions, its own and those before, a position attends to
+    layer_types: tuple[str, ...] | None = None  # SLIDING or FULL; None: all slide where there is a window
+    query_pre_attn_scalar: int | None = None  # scores are q·k / √this; None: head_dim
+    attn_logit_softcapping: float | None = None  # scores s become c·tanh(s/c)
+    final_logit_softcapping: float | None = None  # and so the model's own
 
     def __post_init__(self) -> None:
-        """Raise UsageError, naming the setting, for sizes that make no model."""
-        for name, value in asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= LARGEST:
+        """Raise UsageError, naming the setting, for what makes no model."""
+        if self.model_type not in FAMILIES:
+            raise UsageError(
+                f"Models of type {self.model_type!r} are not supported; {', '.join(sorted(FAMILIES))} are."
+            )
+        for name in _BY_FAMILY:
+            if getattr(self, name) is None:
+                own = self.family.defaults.get(name, OPTIONAL.get(name, "silu"))
+                object.__setattr__(self, name, own)
+        if self.query_pre_attn_scalar is None and "query_pre_attn_scalar" in self.family.settings:
+            object.__setattr__(self, "query_pre_attn_scalar", self.head_dim)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and not 1 <= value <= LARGEST:
                 raise UsageError(
-                    f"The model's {name} must be from 1 to {LARGEST:,}, and is {str(value)[:40]}."
+                    f"The model's {field.name} must be from 1 to {LARGEST:,}, and is {str(value)[:40]}."
                 )
-        if self.model_type != "qwen3":
-            raise UsageError(f"Models of type {self.model_type!r} are not supported yet; qwen3 is.")
+        for name, neutral in OPTIONAL.items():
+            if name not in self.family.settings:
+                own = self.family.defaults.get(name, neutral)
+                if getattr(self, name) != own:
+                    raise UsageError(f"{name} is {own} in models of type {self.model_type}.")
         if self.num_attention_heads % self.num_key_value_heads:
             raise UsageError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
                 f"num_key_value_heads ({self.num_key_value_heads})."
             )
-        if self.head_dim % 2:
-            raise UsageError(f"head_dim must be even (rotary positions turn pairs), and is {self.head_dim}.")
+        if self.hidden_act not in ACTIVATIONS:
+            raise UsageError(
+                f"The activation {str(self.hidden_act)[:40]!r} is not supported; {', '.join(ACTIVATIONS)} are."
+            )
         if not (0 < self.rms_norm_eps < 1 and 1 < self.rope_theta < 1e12):
             raise UsageError("rms_norm_eps must lie in (0, 1) and rope_theta in (1, 1e12).")
+        for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1e12:
+                raise UsageError(f"{name} must lie in (0, 1e12).")
+        self._check_layers()
+        self._check_positions()
+
+    def _check_layers(self) -> None:
+        for name, entries in (("layer_types", (SLIDING, FULL)), ("no_rope_layers", (0, 1))):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.num_hidden_layers > MOST_LAYERS or len(value) != self.num_hidden_layers:
+                raise UsageError(
+                    f"{name} is for {len(value):,} layers, and the model has {self.num_hidden_layers:,}."
+                )
+            for entry in set(value):
+                if entry not in entries or type(entry) is bool:
+                    shown = " or ".join(map(repr, entries))
+                    raise UsageError(f"{name} holds {str(entry)[:40]!r}; each is {shown}.")
+        if self.layer_types is not None and SLIDING in self.layer_types and self.sliding_window is None:
+            raise UsageError(f"layer_types has layers of {SLIDING}, and there is no sliding_window.")
+
+    def _check_positions(self) -> None:
+        if self.family.learned_positions:
+            if self.num_attention_heads * self.head_dim != self.hidden_size:
+                raise UsageError("The heads together must be as wide as hidden_size.")
+            if self.num_key_value_heads != self.num_attention_heads or self.rope_scaling is not None:
+                raise UsageError(
+                    f"Models of type {self.model_type} have no grouped heads and no rotary positions."
+                )
+            return
+        if self.head_dim % 2:
+            raise UsageError(f"head_dim must be even (rotary positions turn pairs), and is {self.head_dim}.")
+        if not 0 < self.partial_rotary_factor <= 1 or self.rotary_dim % 2 or not self.rotary_dim:
+            raise UsageError(
+                f"partial_rotary_factor ({self.partial_rotary_factor}) must leave an even part of head_dim "
+                f"({self.head_dim}) to turn."
+            )
+        if self.rope_local_base_freq is not None and not 1 < self.rope_local_base_freq < 1e12:
+            raise UsageError("rope_local_base_freq must lie in (1, 1e12).")
+        scaling = self.rope_scaling
+        if scaling is None:
+            return
+        if self.family.rope_types is not None and scaling.rope_type not in self.family.rope_types:
+            raise UsageError(
+                f"Models of type {self.model_type} have no {scaling.rope_type} rotary positions."
+            )
+        for name in ("short_factor", "long_factor"):
+            value = getattr(scaling, name)
+            if value is not None and len(value) != self.rotary_dim // 2:
+                raise UsageError(
+                    f"{name} of the rotary positions has {len(value)} numbers, and needs {self.rotary_dim // 2}."
+                )
+
+    @property
+    def family(self) -> Family:
+        """Of which parts the model is made."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def rotary_dim(self) -> int:
+        """How many channels of each head turn by position."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
+    def attention_scale(self) -> float | None:
+        """By what scores are multiplied; None: 1/√head_dim."""
+        scalar = self.query_pre_attn_scalar
+        return None if scalar in (None, self.head_dim) else scalar**-0.5
+
+    def slides(self, layer: int) -> bool:
+        """Whether a layer attends within the window."""
+        if self.layer_types is None:
+            return self.sliding_window is not None
+        return self.layer_types[layer] == SLIDING
+
+    def window(self, layer: int) -> int | None:
+        """How many positions, its own and those before, a position of this layer attends to; None: all."""
+        return self.sliding_window if self.slides(layer) else None
+
+    def turns(self, layer: int) -> bool:
+        """Whether a layer turns its queries and keys by position."""
+        if self.family.learned_positions:
+            return False
+        return self.no_rope_layers is None or self.no_rope_layers[layer] == 1
+
+    def first_layer(self) -> TransformerConfig:
+        """The same model with its first layer alone."""
+        types, turns = (each and each[:1] for each in (self.layer_types, self.no_rope_layers))
+        return replace(self, num_hidden_layers=1, layer_types=types, no_rope_layers=turns)
 
     def parameters_by_part(self) -> dict[str, int]:
-        """Parameter counts: embedding, attention, feed_forward, norms, output (0 when tied)."""
-        d, layers = self.hidden_size, self.num_hidden_layers
-        heads, kv_heads, width = self.num_attention_heads, self.num_key_value_heads, self.head_dim
-        return {
-            "embedding": self.vocab_size * d,
-            "attention": layers * d * width * (2 * heads + 2 * kv_heads),
-            "feed_forward": layers * 3 * d * self.intermediate_size,
-            "norms": layers * (2 * d + 2 * width) + d,
+        """Parameter counts: embedding (learned positions too), attention, feed_forward, norms, output (0 when
+        tied), and biases where there are any."""
+        d, layers, family = self.hidden_size, self.num_hidden_layers, self.family
+        queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        inner, matrices = self.intermediate_size, 3 if family.gated else 2
+        head_norms = {None: 0, "head": 2 * self.head_dim, "whole": queries + keys}[family.qk_norm]
+        per_norm = 2 if family.norm == "layer" else 1
+        norms = 4 if family.norm_placement == "both" else 2
+        biases = (queries + 2 * keys + family.output_bias * d) * self.attention_bias
+        biases += ((matrices - 1) * inner + d) * self.mlp_bias
+        positions = self.max_position_embeddings * d * family.learned_positions
+        parts = {
+            "embedding": self.vocab_size * d + positions,
+            "attention": layers * d * 2 * (queries + keys),
+            "feed_forward": layers * matrices * d * inner,
+            "norms": layers * (norms * per_norm * d + head_norms) + per_norm * d,
             "output": 0 if self.tie_word_embeddings else self.vocab_size * d,
         }
+        return {**parts, "biases": layers * biases} if biases else parts
 
     def count_parameters(self) -> int:
         """All parameters, each counted once (tied matrices are one)."""
@@ -76,71 +214,27 @@ class TransformerConfig:
         """Training FLOPs for one token, forward and backward, at rows of `length` tokens.
 
         6 per matmul parameter, and 12·L·H·C·T/2 for causal attention (PaLM, arXiv 2204.02311, appendix B,
-        halved because a causal row attends to half of its positions on average).
+        halved because a causal row attends to half of its positions on average; W·(1 - W/2T) of them in layers
+        with a window W).
         """
-        attention = 6 * self.num_hidden_layers * self.num_attention_heads * self.head_dim * length
-        return 6.0 * self.matmul_parameters() + attention
+        window = min(length, self.sliding_window or length)
+        if self.layer_types is None:
+            sliding = self.num_hidden_layers if self.sliding_window is not None else 0
+        else:
+            sliding = self.layer_types.count(SLIDING)
+        keys = (self.num_hidden_layers - sliding) * length
+        keys += sliding * window * (2 - window / length) if sliding else 0
+        return 6.0 * self.matmul_parameters() + 6 * self.num_attention_heads * self.head_dim * keys
 
     @classmethod
     def from_hf(cls, values: dict[str, Any], source: str = "config.json") -> TransformerConfig:
         """Read the fields of a Hugging Face `config.json`. Raises FileError naming what is amiss."""
-        if not isinstance(values, dict):
-            raise FileError(f"{source} should hold one JSON object.")
-        model_type = values.get("model_type")
-        if model_type != "qwen3":
-            raise FileError(f"{source} describes a model of type {model_type!r}; only qwen3 opens so far.")
-        for name, expected in (
-            ("hidden_act", "silu"),
-            ("attention_bias", False),
-            ("use_sliding_window", False),
-        ):
-            if values.get(name, expected) != expected:
-                raise FileError(f"{source}: {name} = {values[name]!r} is not supported (only {expected!r}).")
-        rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise FileError(f"{source}: scaled rotary positions ({rope!r}) are not supported yet.")
-        found = {**values, "rope_theta": values.get("rope_theta", rope.get("rope_theta", 10_000.0))}
-        if "head_dim" not in found and found.get("num_attention_heads"):
-            found["head_dim"] = 128  # the family's default in transformers
-        found.setdefault("num_key_value_heads", found.get("num_attention_heads"))
-        found.setdefault("tie_word_embeddings", False)
-        arguments = {}
-        for name, kind in _KINDS.items():
-            if name not in found:
-                if name in _REQUIRED:
-                    raise FileError(f"{source} has no {name!r}.")
-                continue
-            value = found[name]
-            if kind is float and type(value) is int and abs(value) <= LARGEST:
-                value = float(value)
-            if type(value) is not kind:
-                raise FileError(
-                    f"{source}: {name} should be of type {kind.__name__}, and is {str(value)[:40]!r}."
-                )
-            arguments[name] = value
+        arguments = hf_config.read(values, source)
         try:
             return cls(**arguments)
         except UsageError as error:
             raise FileError(f"{source}: {error}") from error
 
     def to_hf(self) -> dict[str, Any]:
-        """The `config.json` that `transformers` opens as Qwen3ForCausalLM."""
-        return {
-            "architectures": ["Qwen3ForCausalLM"],
-            **asdict(self),
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "use_sliding_window": False,
-            "initializer_range": 0.02,
-            "use_cache": True,
-            "torch_dtype": "float32",
-        }
-
-
-_KINDS = {
-    "vocab_size": int, "hidden_size": int, "num_hidden_layers": int, "num_attention_heads": int,
-    "num_key_value_heads": int, "head_dim": int, "intermediate_size": int, "max_position_embeddings": int,
-    "tie_word_embeddings": bool, "rope_theta": float, "rms_norm_eps": float, "model_type": str,
-}  # fmt: skip
-_REQUIRED = set(_KINDS) - {"max_position_embeddings", "rope_theta", "rms_norm_eps"}
+        """The `config.json` that `transformers` opens as the family's class."""
+        return hf_config.write(self)

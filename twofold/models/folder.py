@@ -8,30 +8,29 @@ Pickled weights are refused. Format: https://github.com/huggingface/safetensors 
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from twofold.errors import FileError
-from twofold.files import atomic_write, explained, read_json, write_json
+from twofold.files import atomic_write, explained, write_json
 from twofold.models.config import TransformerConfig
+from twofold.models.tensor_names import OUTPUT, Stored, one_to_one, plain_name, stored_tensors
 from twofold.models.transformer import Transformer
+from twofold.models.weight_files import WEIGHTS, opened, read_bounded_json, read_header, weight_files
 
 if TYPE_CHECKING:
     from twofold.tokens.tokenizer import Tokenizer
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_TENSORS_PER_LAYER = 11  # 4 projections, 2 head norms, 2 norms, 3 feed-forward matrices
 _FINGERPRINT = "twofold.tokenizer"  # in the weights' metadata: the tokenizer that they were trained with
+_MOST_LAYERS = 1024  # the deepest models have some hundred
 _PADDING = 1024  # vocabularies are padded for speed, never by this much
-_JSON_LIMIT = 16 << 20  # bytes; a config is about 1 kB, the index of a 1,000-shard model about 2 MB
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,29 @@ def save_folder(
     """
     folder = Path(folder)
     check_vocabulary(tokenizer.vocab_size, model.config.vocab_size, str(folder))
-    end, turn = tokenizer.end_of_text, tokenizer.im_end
     weights = weights or model.state_dict()
     dtype = str(model.output_weight.dtype).removeprefix("torch.")
-    special = {"bos_token_id": end, "eos_token_id": turn if chat else end, "pad_token_id": end}
-    stops = [turn, end] if chat else end
-    tokenizer.save(folder, chat=chat)
+    special = save_use(folder, tokenizer, chat=chat)
     write_json(folder / "config.json", {**model.config.to_hf(), **special, "torch_dtype": dtype})
-    write_json(folder / "generation_config.json", {**special, "eos_token_id": stops, "do_sample": True})
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    data = save(tensors, metadata={"format": "pt", _FINGERPRINT: tokenizer.fingerprint})
+    weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+    stored = stored_tensors(model.config, weights)
+    tensors = {tensor.name: tensor.join(weights).contiguous() for tensor in stored}
+    # a tokenizer out of another kind of file is another one, with the same ids, once it is a tokenizer.json
+    kept = tokenizer if tokenizer.is_own else type(tokenizer).load(folder)
+    data = save(tensors, metadata={"format": "pt", _FINGERPRINT: kept.fingerprint})
     with atomic_write(folder / WEIGHTS, "wb") as file:
         file.write(data)
+
+
+def save_use(folder: Path, tokenizer: Tokenizer, *, chat: bool) -> dict[str, int | None]:
+    """Write how a model is used, the tokenizer and `generation_config.json`; the special tokens by their names."""
+    end, stops = tokenizer.end_of_text, tokenizer.ends(chat=chat)
+    bos, eos = next(iter(tokenizer.start_ids), end), next(iter(stops), None)
+    special = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": end}
+    tokenizer.save(folder, chat=chat)
+    ends = {"eos_token_id": list(stops) if len(stops) > 1 else eos}
+    write_json(folder / "generation_config.json", {**special, **ends, "do_sample": True})
+    return special
 
 
 def load_folder(
@@ -97,31 +107,36 @@ def load_folder(
 def load_config(folder: str | Path) -> TransformerConfig:
     """The folder's `config.json`, checked. Raises FileError."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileError(f"{folder} is not a folder with a model.")
     path = folder / "config.json"
-    if not path.is_file():
-        raise FileError(f"{folder} holds no model: there is no config.json in it.")
-    return TransformerConfig.from_hf(_read_bounded_json(path), str(path))
+    with explained(path, "read"):
+        if not folder.is_dir():
+            raise FileError(f"{folder} is not a folder with a model.")
+        if not path.is_file():
+            raise FileError(f"{folder} holds no model: there is no config.json in it.")
+    return TransformerConfig.from_hf(read_bounded_json(path), str(path))
 
 
 def load_info(folder: str | Path, tokenizer: Tokenizer) -> ModelInfo:
-    """Which tokens end an answer: `generation_config.json`, else `config.json`, else <|endoftext|>."""
+    """Which tokens end an answer: those of `generation_config.json`, else of `config.json`, else what the
+    tokenizer says; and the end of a text."""
     folder = Path(folder)
     stop_ids: list[int] = []
     for name in ("generation_config.json", "config.json"):
-        if not stop_ids and (folder / name).is_file():
-            values = _read_bounded_json(folder / name)
+        with explained(folder / name, "read"):
+            is_there = (folder / name).is_file()
+        if is_there and not stop_ids:
+            values = read_bounded_json(folder / name)
             found = values.get("eos_token_id") if isinstance(values, dict) else None
             for token in found if isinstance(found, list) else [found]:
                 if token is None:
                     continue
                 if type(token) is not int or not 0 <= token < 1 << 31:
-                    raise FileError(f"{folder / name}: eos_token_id = {found!r} is not a token number.")
+                    raise FileError(
+                        f"{folder / name}: eos_token_id = {str(found)[:80]!r} is not a token number."
+                    )
                 stop_ids.append(token)
-    if tokenizer.end_of_text not in stop_ids:
-        stop_ids.append(tokenizer.end_of_text)
-    return ModelInfo(folder, tuple(dict.fromkeys(stop_ids)), tokenizer.im_end in stop_ids)
+    stop_ids += tokenizer.stop_ids[:1] if stop_ids else tokenizer.stop_ids
+    return ModelInfo(folder, tuple(dict.fromkeys(stop_ids)), tokenizer.taught_chat(stop_ids))
 
 
 def check_vocabulary(tokens: int, rows: int, where: str) -> None:
@@ -154,32 +169,42 @@ def load_weights(
     device: str | torch.device = "cpu",
 ) -> Transformer:
     """The Transformer of `config` with the folder's weights, each tensor checked before it is read."""
-    files = _weight_files(Path(folder))
+    files = weight_files(Path(folder))
     size = sum(path.stat().st_size for path in files)
     if 2 * config.count_parameters() > size:  # before anything of the claimed size is made
         raise FileError(
             f"{folder}: config.json describes {config.count_parameters():,} parameters, and the weights "
             f"have {size:,} bytes, too few for that. One of the two is damaged or from another model."
         )
-    found: dict[str, tuple[Path, tuple[int, ...], str]] = {}
+    found: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
     for path in files:
-        with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                if name in found:
-                    raise FileError(f"{path}: tensor {name!r} is also in {found[name][0].name}.")
-                part = file.get_slice(name)
-                found[name] = (path, tuple(part.get_shape()), part.get_dtype())
-    model = empty_transformer(config, {name: shape for name, (_, shape, _) in found.items()}, str(folder))
-    for name, (path, _, kind) in found.items():
-        if kind not in _DTYPES:
-            raise FileError(f"{path}: {name} is of type {kind}; {', '.join(_DTYPES)} can be read.")
+        for name, entry in read_header(path).items():
+            plain = plain_name(config, name)
+            if plain is None:
+                continue
+            if plain in found:
+                raise FileError(f"{path}: tensor {name!r} is also in {found[plain][0].name}.")
+            if entry.dtype not in _DTYPES:
+                raise FileError(f"{path}: {name} is of type {entry.dtype}; {', '.join(_DTYPES)} can be read.")
+            found[plain] = (path, name, entry.shape)
+    shapes = {plain: shape for plain, (_, _, shape) in found.items()}
+    model = empty_transformer(config, shapes, str(folder), stored_tensors)
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    kept = {stored.name: stored for stored in stored_tensors(config, ours)}
     weights: dict[str, torch.Tensor] = {}
     for path in files:
-        with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118
-                tensor = file.get_tensor(name)
-                weights[name] = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
-    output = weights.pop("lm_head.weight", None) if config.tie_word_embeddings else None
+        with opened(path, "pt") as file:
+            for plain in (plain for plain in found if found[plain][0] == path):
+                whole = file.get_tensor(found[plain][1])
+                parts = kept[plain].split(whole, ours) if plain in kept else {plain: whole}
+                for name, part in parts.items():
+                    weights[name] = part.to(
+                        device=device,
+                        dtype=dtype or part.dtype,
+                        copy=True,
+                        memory_format=torch.contiguous_format,
+                    )
+    output = weights.pop(OUTPUT, None) if config.tie_word_embeddings else None
     if output is not None and not torch.equal(output, weights["model.embed_tokens.weight"]):
         raise FileError(
             f"{folder}: config.json says that embedding and output are one matrix "
@@ -201,30 +226,43 @@ def check_finite(weights: dict[str, torch.Tensor], where: str) -> None:
 
 
 def empty_transformer(
-    config: TransformerConfig, shapes: dict[str, tuple[int, ...]], where: str
+    config: TransformerConfig,
+    shapes: dict[str, tuple[int, ...]],
+    where: str,
+    names: Callable[[TransformerConfig, Iterable[str]], list[Stored]] = one_to_one,
 ) -> Transformer:
     """A Transformer without memory (on the meta device), if tensors of these names and shapes fill it.
 
-    A tied output matrix may be there too, under its own name. Raises FileError, beginning with `where`.
+    `names`: how they hold its own, in the way of `tensor_names`. A tied output matrix may be there too, under its
+    own name. Raises FileError, beginning with `where`.
     """
-    needed = _TENSORS_PER_LAYER * config.num_hidden_layers + 2
+    with torch.device("meta"):
+        first = names(config, Transformer(config.first_layer()).state_dict())
+    in_layer = sum(stored.parts[0].startswith("model.layers.") for stored in first)
+    others = sum(stored.name != OUTPUT for stored in first) - in_layer
+    needed = in_layer * config.num_hidden_layers + others
     if len(shapes) < needed:  # before as many layers as the config claims are made
         raise FileError(
             f"{where}: the weights hold {len(shapes):,} tensors, and a model of "
             f"{config.num_hidden_layers:,} layers needs {needed:,}."
         )
+    if config.num_hidden_layers > _MOST_LAYERS:  # each takes time to make
+        raise FileError(
+            f"{where} describes {config.num_hidden_layers:,} layers; models of at most {_MOST_LAYERS:,} open."
+        )
     with torch.device("meta"):
         model = Transformer(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if config.tie_word_embeddings and "lm_head.weight" in shapes:
-        expected["lm_head.weight"] = expected["model.embed_tokens.weight"]
-    for what, names in (
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {stored.name: stored.shape(ours) for stored in names(config, ours)}
+    if config.tie_word_embeddings and OUTPUT in shapes:
+        expected[OUTPUT] = ours["model.embed_tokens.weight"]
+    for what, missing in (
         ("lack", sorted(expected.keys() - shapes.keys())),
         ("hold, unexpectedly,", sorted(shapes.keys() - expected.keys())),
     ):
-        if names:
-            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-            listed = ", ".join(ascii(name[:80]) for name in names[:3])
+        if missing:
+            more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+            listed = ", ".join(ascii(name[:80]) for name in missing[:3])
             raise FileError(f"{where}: the weights {what} {listed}{more}.")
     for name, shape in shapes.items():
         if shape != expected[name]:
@@ -233,49 +271,3 @@ def empty_transformer(
                 f"{list(expected[name])}."
             )
     return model
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors file, or the shards that the index names (plain names inside the folder only)."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        values = _read_bounded_json(folder / INDEX)
-        weight_map = values.get("weight_map") if isinstance(values, dict) else None
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise FileError(f"{folder / INDEX} has no weight_map.")
-        names = list(dict.fromkeys(map(str, weight_map.values())))
-        for name in names:
-            if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,200}\.safetensors", name, re.ASCII):
-                raise FileError(f"{folder / INDEX}: {name[:80]!a} is not the name of a shard.")
-            if not (folder / name).is_file():
-                raise FileError(f"{folder}: {name} is missing, and {INDEX} names it.")
-        return [folder / name for name in names]
-    pickled = [
-        p.name for p in sorted(folder.iterdir()) if p.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-    ]
-    if pickled:
-        raise FileError(
-            f"{folder}: {pickled[0]} holds pickled weights, and a pickle can run any program when it is "
-            f"opened. Only .safetensors is read; ask for the model in that form."
-        )
-    raise FileError(f"{folder} has a config.json but no {WEIGHTS}.")
-
-
-def _opened(path: Path) -> Any:
-    """An open safetensors file; the library checks the header's size, offsets and overlaps."""
-    with explained(path, "read"):
-        try:
-            return safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise FileError(
-                f"{path} is not a whole safetensors file ({error}). It is damaged or cut short; "
-                f"copy it again."
-            ) from error
-
-
-def _read_bounded_json(path: Path) -> Any:
-    with explained(path, "read"):
-        if path.stat().st_size > _JSON_LIMIT:
-            raise FileError(f"{path} has {path.stat().st_size:,} bytes; such a file has a few thousand.")
-    return read_json(path)

@@ -26,7 +26,10 @@ MAGIC = b"GGUF"
 VERSION = 3
 ALIGNMENT = 32  # bytes; what we write, and the default when a file does not say
 MAX_NAME = 63  # bytes of a tensor's name that ggml can hold
+MAX_READ = 255  # of one that we read, for other programs hold more
 MAX_KEY = 65535  # bytes of a metadata key, by the specification
+MAX_HEAD = 128 << 20  # bytes before the tensors; a file of holes has as many as it likes, for nothing
+MAX_ITEMS = 1 << 22  # of all arrays; four for each token of the largest vocabularies
 MAX_DEPTH = 4  # arrays in arrays in arrays …; real files nest none
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
@@ -66,13 +69,14 @@ class GGUF:
 def read_gguf(path: str | os.PathLike) -> GGUF:
     """Open and check a GGUF file of version 2 or 3. Raises FileError that names the fault."""
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise FileError(f"{path} is not a file; a .gguf file was expected.")
-    with explained(path, "read"), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if file.read(4) != MAGIC:
-            raise FileError(f"{path} is not a GGUF file: it does not begin with the letters GGUF.")
-        mapped = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)
+    with explained(path, "read"):
+        if path.exists() and not path.is_file():
+            raise FileError(f"{path} is not a file; a .gguf file was expected.")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if file.read(4) != MAGIC:
+                raise FileError(f"{path} is not a GGUF file: it does not begin with the letters GGUF.")
+            mapped = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)
     if len(mapped) != size:
         raise FileError(f"{path} changed while it was read; try again.")
     reader = _Reader(path, mapped)
@@ -89,11 +93,13 @@ def read_gguf(path: str | os.PathLike) -> GGUF:
     for _ in range(key_count):
         key = reader.string("a metadata key", MAX_KEY)
         if key in metadata:
-            reader.refuse(f"the key {key!r} appears twice")
-        metadata[key] = reader.value(reader.number(4), repr(key))
+            reader.refuse(f"the key {key[:80]!r} appears twice")
+        metadata[key] = reader.value(reader.number(4), repr(key[:80]))
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
-        reader.refuse(f"general.alignment is {alignment!r}, and should be a power of two from 8 to 1048576")
+        reader.refuse(
+            f"general.alignment is {str(alignment)[:40]!r}, and should be a power of two from 8 to 1048576"
+        )
 
     entries = [reader.tensor_entry() for _ in range(tensor_count)]
     start = -(-reader.position // alignment) * alignment
@@ -122,6 +128,7 @@ class _Reader:
         self.path = path
         self.bytes = memoryview(mapped)
         self.position = 0
+        self.items = 0  # of arrays
 
     def refuse(self, fault: str) -> NoReturn:
         raise FileError(f"{self.path} is damaged or was cut short: {fault}.")
@@ -133,6 +140,8 @@ class _Reader:
 
     def take(self, count: int, what: str) -> memoryview:
         self.expect(count, 1, f"bytes of {what}")
+        if self.position + count > MAX_HEAD:
+            self.refuse(f"{what} ends behind the first {MAX_HEAD:,} bytes, which is as far as is looked")
         self.position += count
         return self.bytes[self.position - count : self.position]
 
@@ -153,6 +162,22 @@ class _Reader:
         except UnicodeDecodeError:
             return self.refuse(f"{what} is not UTF-8 text")
 
+    def strings(self, count: int, what: str) -> list[str]:
+        """So many strings: what takes time in a file of many tokens."""
+        data, at, end, texts = self.bytes, self.position, min(len(self.bytes), MAX_HEAD), []
+        length_at = struct.Struct("<Q").unpack_from
+        try:
+            for _ in range(count):
+                start = at + 8
+                at = start + length_at(data, at)[0] if start <= end else start
+                if at > end:
+                    self.refuse(f"{what} ends beyond byte {end:,}")
+                texts.append(str(data[start:at], "utf-8"))
+        except UnicodeDecodeError:
+            self.refuse(f"{what} is not UTF-8 text")
+        self.position = at
+        return texts
+
     def value(self, kind: int, key: str, depth: int = 0) -> Any:
         """A metadata value of type `kind`; `key` is for messages."""
         if kind == _STRING:
@@ -172,11 +197,16 @@ class _Reader:
         if depth == MAX_DEPTH:
             self.refuse(f"{key} nests arrays more than {MAX_DEPTH} deep")
         self.expect(count, 8 if inner == _STRING else 12, f"entries in {key}")
+        self.items += count
+        if self.items > MAX_ITEMS:
+            self.refuse(f"its arrays hold {self.items:,} items; {MAX_ITEMS:,} are the most")
+        if inner == _STRING:
+            return self.strings(count, f"a text of {key}")
         return [self.value(inner, key, depth + 1) for _ in range(count)]
 
     def tensor_entry(self) -> tuple[str, int, tuple[int, ...], int, int]:
         """(name, type, shape, offset, bytes) of one tensor."""
-        name = self.string("a tensor's name", MAX_KEY)
+        name = self.string("a tensor's name", MAX_READ)
         dimensions = self.number(4)
         if not 1 <= dimensions <= 4:
             self.refuse(f"tensor {name!r} has {dimensions} dimensions; 1 to 4 can be")
@@ -214,24 +244,7 @@ def write_gguf(
     Raises FileError when the file cannot be written, UsageError when a value has no place in a GGUF.
     """
     tensors = list(tensors)
-    head = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
-    for key, value in metadata.items():
-        head += _string(key)
-        kind, encoded = _encode(key, value)
-        head += struct.pack("<I", kind) + encoded
-    offset, seen = 0, set()
-    for name, kind, _, shape in tensors:
-        if not 1 <= len(shape) <= 4 or min(shape) < 1:
-            raise UsageError(
-                f"Tensor {name!r} has the shape {shape}; 1 to 4 dimensions of at least 1 can be."
-            )
-        if len(name.encode()) > MAX_NAME or name in seen:
-            raise UsageError(f"The tensor name {name!r} is longer than {MAX_NAME} bytes, or given twice.")
-        seen.add(name)
-        head += _string(name) + struct.pack("<I", len(shape))
-        head += struct.pack(f"<{len(shape)}QIQ", *shape[::-1], kind, offset)
-        offset += _padded(_length(kind, shape))
-    head += bytes(_padded(len(head)) - len(head))
+    head = header(metadata, [(name, kind, shape) for name, kind, _, shape in tensors])
     with atomic_write(path, "wb") as file:
         file.write(head)
         for name, kind, data, shape in tensors:
@@ -246,6 +259,30 @@ def write_gguf(
                 raise UsageError(f"Tensor {name!r} has {len(data)} bytes; its shape and type need {length}.")
             file.write(data)
             file.write(bytes(_padded(length) - length))
+
+
+def header(metadata: Mapping[str, Any], tensors: Iterable[tuple[str, TensorType, tuple[int, ...]]]) -> bytes:
+    """A GGUF up to its tensors, of which each is (name, type, shape). Raises UsageError as `write_gguf` does."""
+    tensors = list(tensors)
+    head = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
+    for key, value in metadata.items():
+        head += _string(key)
+        kind, encoded = _encode(key, value)
+        head += struct.pack("<I", kind) + encoded
+    offset, seen = 0, set()
+    for name, kind, shape in tensors:
+        if not 1 <= len(shape) <= 4 or min(shape) < 1:
+            raise UsageError(
+                f"Tensor {name!r} has the shape {shape}; 1 to 4 dimensions of at least 1 can be."
+            )
+        if len(name.encode()) > MAX_NAME or name in seen:
+            raise UsageError(f"The tensor name {name!r} is longer than {MAX_NAME} bytes, or given twice.")
+        seen.add(name)
+        head += _string(name) + struct.pack("<I", len(shape))
+        head += struct.pack(f"<{len(shape)}QIQ", *shape[::-1], kind, offset)
+        offset += _padded(_length(kind, shape))
+    head += bytes(_padded(len(head)) - len(head))
+    return bytes(head)
 
 
 def _padded(length: int) -> int:

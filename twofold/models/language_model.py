@@ -63,9 +63,10 @@ class Memory(Protocol):
 
     page_size: int
 
-    def new(self, source: Sequence[int] | None = None) -> SequenceId:
-        """An empty sequence. `source`: the tokens it answers to, for a model with an encoder; its forks
-        share it. A model without one raises ValueError for a source."""
+    def new(self, source: Sequence[int] | None = None, adapter: str | None = None) -> SequenceId:
+        """An empty sequence. `source`: the tokens it answers to, for a model with an encoder; `adapter`: which of
+        the model's `adapters` reads it, where it has such. Its forks share both. ValueError for a source or an
+        adapter that the model does not have."""
         ...
 
     def fork(self, sequence: SequenceId) -> SequenceId:
@@ -98,7 +99,10 @@ class Memory(Protocol):
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Tokens in, next-token scores out. Stateless: what was read lives in the memories."""
+    """Tokens in, next-token scores out. Stateless: what was read lives in the memories.
+
+    A model that computes as several, each sequence by one of them, names them in `adapters`.
+    """
 
     vocab_size: int
     context_length: int
@@ -118,6 +122,15 @@ class LanguageModel(Protocol):
         changed.
         """
         ...
+
+
+def checked_context(asked: int, longest: int) -> int:
+    """`asked` tokens of context for a model whose positions allow `longest`. Raises UsageError for more."""
+    if not 1 <= asked <= longest:
+        raise UsageError(
+            f"A context of {asked:,} tokens was asked for, and the model's positions allow 1 to {longest:,}."
+        )
+    return asked
 
 
 def check_asks(memory: Memory, questions: Sequence[Ask], vocab_size: int, context_length: int) -> None:

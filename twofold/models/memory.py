@@ -10,7 +10,7 @@ Source: PagedAttention (arXiv 2309.06180), section 4.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from twofold.models.language_model import MemoryFull, SequenceId
 class _Held:
     length: int
     pages: list[int]  # replaced, never changed: an Append may still point at it
+    adapter: str | None = None
 
 
 @dataclass(slots=True)
@@ -38,6 +39,33 @@ class Append:
     copy: tuple[int, int] | None = None
 
 
+@dataclass(slots=True)
+class Part:
+    """The tokens of one ask that go through in a pass, at positions `start` to `stop` of its pages."""
+
+    ask: int
+    start: int
+    stop: int
+    pages: list[int]
+
+
+def passes(plan: Sequence[Append], chunk: int) -> list[list[Part]]:
+    """The appends cut into passes of at most `chunk` tokens, in their order."""
+    found: list[list[Part]] = []
+    room = 0
+    for ask, step in enumerate(plan):
+        start = step.start
+        while start < step.stop:
+            if not room:
+                found.append([])
+                room = chunk
+            stop = min(step.stop, start + room)
+            found[-1].append(Part(ask, start, stop, step.pages))
+            room -= stop - start
+            start = stop
+    return found
+
+
 class PagedMemory:
     """The pages of many sequences; see `twofold.models.language_model.Memory` for the meaning of each verb.
 
@@ -46,29 +74,32 @@ class PagedMemory:
     so that a sequence alone in memory lies in one piece.
     """
 
-    def __init__(self, page_size: int = 16, pages: int | None = None) -> None:
+    def __init__(self, page_size: int = 16, pages: int | None = None, adapters: Collection[str] = ()) -> None:
         if page_size < 1 or (pages is not None and pages < 1):
             raise ValueError("page_size and pages must be at least 1")
         self.page_size = page_size
         self.pages_made = 0
         self._limit = pages
+        self._adapters = adapters  # the names that a sequence can be read by
         self._free: list[int] = []  # a heap
         self._sharers: list[int] = []  # of each page
         self._held: dict[int, _Held] = {}
         self._next = 0
 
-    def new(self, source: Sequence[int] | None = None) -> SequenceId:
+    def new(self, source: Sequence[int] | None = None, adapter: str | None = None) -> SequenceId:
         """An empty sequence."""
         if source is not None:
             raise ValueError("this model has no encoder, and so no source")
-        return self._keep(_Held(0, []))
+        if adapter is not None and adapter not in self._adapters:
+            raise ValueError(f"this model has no adapter {adapter!r}")
+        return self._keep(_Held(0, [], adapter))
 
     def fork(self, sequence: SequenceId) -> SequenceId:
         """A second sequence on the same pages."""
         held = self._find(sequence)
         for page in held.pages:
             self._sharers[page] += 1
-        return self._keep(_Held(held.length, held.pages))
+        return self._keep(_Held(held.length, held.pages, held.adapter))
 
     def rewind(self, sequence: SequenceId, length: int) -> None:
         """Keep the first `length` tokens."""
@@ -92,6 +123,10 @@ class PagedMemory:
         """Tokens held."""
         return self._find(sequence).length
 
+    def adapter(self, sequence: SequenceId) -> str | None:
+        """Which adapter reads it."""
+        return self._find(sequence).adapter
+
     def pages_free(self) -> int | None:
         """Pages still to be had; None without a limit."""
         return None if self._limit is None else self._limit - self.pages_made + len(self._free)
@@ -109,7 +144,8 @@ class PagedMemory:
         before the first write. Nothing else may be done to the memory inside the block. Each sequence
         may occur once. Raises MemoryFull with nothing changed.
         """
-        needed, room = self.pages_needed(appends), self.pages_free()
+        counts = [self._fresh(self._find(sequence), count) for sequence, count in appends]
+        needed, room = sum(counts), self.pages_free()
         if room is not None and needed > room:
             raise MemoryFull(
                 f"The key-value memory is full: {needed:,} more pages of {self.page_size} tokens are needed, "
@@ -118,10 +154,11 @@ class PagedMemory:
         plan: list[Append] = []
         taken: list[int] = []
         try:
-            for sequence, count in appends:
+            for (sequence, count), new in zip(appends, counts, strict=True):
                 held = self._held[sequence]
                 step = Append(sequence, held.length, held.length + count, held.pages)
-                if fresh := [self._take(taken) for _ in range(self._fresh(held, count))]:
+                if new:
+                    fresh = [self._take(taken) for _ in range(new)]
                     step.pages = held.pages + fresh
                     if count and self._is_shared_tail(held):
                         step.copy = (held.pages[-1], fresh[0])

@@ -1,9 +1,8 @@
 """Attention of many sequences to their pages, in groups of like shape, the same bits in every company.
 
-What a sum of numbers comes to depends on how it is cut, and matrix libraries cut it by the shape of the whole
-product. So every shape here is one for which that does not show (measured on MKL, `benchmarks/
-batch_invariance.py`): query rows are padded to a multiple of `ROWS`, keys to `padded_keys`, and what was added
-is hidden by a mask, whose zeros change no sum. The heads that share keys are queries of one head.
+Every shape here is one of those in which a query's company does not show (`invariance.py`): rows of queries and keys
+are padded, and what was added is hidden by a mask, whose zeros change no sum. The heads that share keys are queries of
+one head.
 
 Shape letters: N tokens of a pass, B sequences of a group, Q queries of each, S keys; H heads, K key-value
 heads, G heads per key-value head, R = Q·G rows and their padding, C head width; L layers, P places in memory.
@@ -11,7 +10,7 @@ heads, G heads per key-value head, R = Q·G rows and their padding, C head width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -21,20 +20,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ROWS = 4  # a matrix product of MKL gives each row the same bits whenever it has a multiple of 4 of them
-SPARE_PLACES = 192  # behind a memory's last place, which `padded_keys` may reach
+from twofold.models.invariance import Shapes, attention_shapes
+from twofold.models.memory import Part
+
 _BLOCK = 128  # queries of a long part that attend together, to the keys that the last of them sees
 _LARGEST_MASK = 1 << 22  # query-key pairs of a padded group
 
 
-@dataclass(slots=True)
-class Part:
-    """The tokens of one ask that go through in a pass, at positions `start` to `stop` of its pages."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a layer looks at its keys. `window`: how many positions, its own and those before, a position attends
+    to; None: all. `softcap` c makes c·tanh(s/c) of each score s. `scale` stands for 1/√C."""
 
-    ask: int
-    start: int
-    stop: int
-    pages: list[int]
+    window: int | None = None
+    softcap: float | None = None
+    scale: float | None = None
 
 
 @dataclass(slots=True)
@@ -47,22 +47,25 @@ class Group:
     keys: list[Tensor] | None  # of each layer [1, K, S, C], where they lie
     values: list[Tensor] | None
     pages: Tensor | None  # or of which pages to gather them [B·pages]
-    mask: Tensor  # [B, 1, R, S], or for one query each [B, 1, 1, S]: 0 or -inf
+    masks: dict[int | None, Tensor]  # by window: [B, 1, R, S], or for one query each [B, 1, 1, S]: 0 or -inf
+    answers: Tensor | None = None  # where all answers [N, H, C] go
+    own_BQKGC: Tensor | None = None  # of these the group's own, where they lie together
 
 
-def padded_keys(count: int) -> int:
-    """How many keys `count` are padded to: a multiple of 16 (a vector), and in every block of 512 (which
-    attention sums one after the other) none of the sizes that MKL cuts in two."""
-    padded = -(-count // 16) * 16
-    last = padded % 512
-    return padded - last + 384 if 192 < last < 384 else padded
-
-
-def groups_of(parts: Sequence[Part], G: int, size: int, rows_LP2KC: Tensor) -> list[Group]:
+def groups_of(
+    parts: Sequence[Part],
+    G: int,
+    size: int,
+    rows_LP2KC: Tensor,
+    windows: Iterable[int | None] = (None,),
+    capped: bool = False,
+) -> list[Group]:
     """Sort the parts by shape and pad like ones together, so that at most half of a group is padding.
 
-    A page holds `size` tokens; `rows`: keys and values of all layers L and places P.
+    A page holds `size` tokens; `rows`: keys and values of all layers L and places P; `windows`: those that the
+    layers have; `capped`: whether some of them cap their scores.
     """
+    shapes = attention_shapes(rows_LP2KC, rows_LP2KC.shape[-1], capped)
     blocks, offsets = [], []
     groups: list[list[int]] = []
     for part, offset in zip(parts, accumulate((p.stop - p.start for p in parts), initial=0), strict=False):
@@ -91,16 +94,24 @@ def groups_of(parts: Sequence[Part], G: int, size: int, rows_LP2KC: Tensor) -> l
             groups.append(group)
             cells, longest = new * length, length
     return [
-        _group([blocks[i] for i in group], [offsets[i] for i in group], G, size, rows_LP2KC)
+        _group([blocks[i] for i in group], [offsets[i] for i in group], G, size, rows_LP2KC, windows, shapes)
         for group in map(sorted, groups)
     ]
 
 
-def _group(blocks: list[Part], offsets: list[int], G: int, size: int, rows_LP2KC: Tensor) -> Group:
+def _group(
+    blocks: list[Part],
+    offsets: list[int],
+    G: int,
+    size: int,
+    rows_LP2KC: Tensor,
+    windows: Iterable[int | None],
+    shapes: Shapes,
+) -> Group:
     """Lay out what attends together; `offsets`: where each block begins in the row of N tokens."""
     (_, P, _, K, C), B = rows_LP2KC.shape, len(blocks)
     counts = [block.stop - block.start for block in blocks]
-    Q, S = max(counts), padded_keys(max(block.stop for block in blocks))
+    Q, S = max(counts), shapes.padded_keys(max(block.stop for block in blocks))
 
     def on_device(numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers.ravel()).to(rows_LP2KC.device, non_blocking=True)
@@ -121,46 +132,69 @@ def _group(blocks: list[Part], offsets: list[int], G: int, size: int, rows_LP2KC
         tables = [block.pages[:count] + block.pages[:1] * (count - len(block.pages)) for block in blocks]
         pages = on_device(np.array(tables))
 
-    R = -(-Q * G // ROWS) * ROWS
+    R = -(-Q * G // shapes.rows) * shapes.rows
     sees = np.array([block.stop for block in blocks])[:, None]  # [B, 1]: how many keys
     if Q > 1:
         starts = np.array([block.start for block in blocks])[:, None]
         sees = np.minimum(starts + np.arange(R) // G + 1, sees)  # [B, R]
-    windows = _windows(S, rows_LP2KC.dtype, rows_LP2KC.device)
-    mask = windows.index_select(0, on_device(S - sees)).view(B, 1, -1, S)
+    masks = {window: _mask(S, sees, window, rows_LP2KC) for window in windows}
     queries_BKRC = rows_LP2KC.new_zeros((B, K, R, C))
     into_BQKGC = queries_BKRC[:, :, : Q * G].view(B, K, Q, G, C).transpose(1, 2)
-    return Group(queries_BKRC, into_BQKGC, at, keys, values, pages, mask)
+    return Group(queries_BKRC, into_BQKGC, at, keys, values, pages, masks)
+
+
+def _mask(length: int, sees: np.ndarray, window: int | None, like: Tensor) -> Tensor:
+    """0 for the last `window` of the first `sees` keys, -inf for the others of `length`: [B, 1, rows, length] for
+    sees [B, rows]."""
+    window = length if window is None else min(window, length)
+    index = torch.from_numpy((length + window - sees).ravel()).to(like.device, non_blocking=True)
+    chosen = _masks(length, window, like.dtype, like.device).index_select(0, index)
+    return chosen.view(len(sees), 1, -1, length)
 
 
 @lru_cache(maxsize=16)
-def _windows(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Every mask of `length` keys: window i, on as many zeros as keys followed by as many -inf, hides all
-    but the first length - i."""
-    row = torch.zeros(2 * length, dtype=dtype, device=device)
-    row[length:] = float("-inf")
+def _masks(length: int, window: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Every mask of `length` keys: number i, on -inf for each key, as many zeros as the window and -inf again,
+    lets the keys from length - i up to length - i + window be seen."""
+    row = torch.full((2 * length + window,), float("-inf"), dtype=dtype, device=device)
+    row[length : length + window] = 0
     return row.unfold(0, length, 1)
 
 
-def attend(
-    groups: list[Group], layer: int, q_NHC: Tensor, rows_P2KC: Tensor, size: int, out_NHC: Tensor
-) -> None:
-    """Write each query's attention to its sequence into `out`; `rows`: this layer's keys and values."""
+def answer_into(groups: list[Group], out_NHC: Tensor) -> None:
+    """Have `attend` write into `out`."""
     for group in groups:
-        (B, Q, K, G, C), q_BKRC = group.into_BQKGC.shape, group.queries_BKRC
+        group.answers = out_NHC
+        if isinstance(group.at, slice):
+            group.own_BQKGC = out_NHC[group.at].view(group.into_BQKGC.shape)
+
+
+def attend(groups: list[Group], layer: int, q_NHC: Tensor, rows_P2KC: Tensor, size: int, look: Look) -> None:
+    """Answer each query by attention to its sequence (see `answer_into`); `rows`: this layer's keys and values."""
+    for group in groups:
+        (B, Q, K, G, C), q_BKRC, mask = group.into_BQKGC.shape, group.queries_BKRC, group.masks[look.window]
         group.into_BQKGC.copy_(q_NHC[group.at].view(B, Q, K, G, C))
         if group.pages is None:
             k_BKSC, v_BKSC = group.keys[layer], group.values[layer]
         else:
             pages = rows_P2KC.view(-1, size * 2 * K * C).index_select(0, group.pages)
-            kv_BS2KC = pages.view(B, -1, 2, K, C)[:, : group.mask.shape[-1]]
+            kv_BS2KC = pages.view(B, -1, 2, K, C)[:, : mask.shape[-1]]
             k_BKSC, v_BKSC = kv_BS2KC.permute(2, 0, 3, 1, 4).unbind()
         if B * K == 1 and Q * G <= 32 and q_BKRC.is_cpu and torch.get_num_threads() > 1:
             # all threads would share one product, and cut it otherwise than one of them does: let it be two
             q_BKRC, k_BKSC, v_BKSC = (x.expand(2, -1, -1, -1) for x in (q_BKRC, k_BKSC, v_BKSC))
-        o_BKRC = F.scaled_dot_product_attention(q_BKRC, k_BKSC, v_BKSC, attn_mask=group.mask)
+        if look.softcap is not None:
+            mask, q_BKRC = _capped(q_BKRC, k_BKSC, mask, look), torch.zeros_like(q_BKRC)
+        o_BKRC = F.scaled_dot_product_attention(q_BKRC, k_BKSC, v_BKSC, attn_mask=mask, scale=look.scale)
         o_BQKGC = o_BKRC[:B, :, : Q * G].view(B, K, Q, G, C).transpose(1, 2)
-        if isinstance(group.at, slice):
-            out_NHC[group.at].view(B, Q, K, G, C).copy_(o_BQKGC)
+        if group.own_BQKGC is not None:
+            group.own_BQKGC.copy_(o_BQKGC)
         else:  # a repeated token: the same value again
-            out_NHC.index_copy_(0, group.at, o_BQKGC.reshape(B * Q, K * G, C))
+            group.answers.index_copy_(0, group.at, o_BQKGC.reshape(B * Q, K * G, C))
+
+
+def _capped(q_BKRC: Tensor, k_BKSC: Tensor, mask: Tensor, look: Look) -> Tensor:
+    """The whole scores, capped, as a mask [B, K, R, S] for queries of zeros: the kernel knows no caps."""
+    scale = q_BKRC.shape[-1] ** -0.5 if look.scale is None else look.scale
+    scores = (q_BKRC @ k_BKSC.mT).mul_(scale / look.softcap).tanh_().mul_(look.softcap)
+    return scores.add_(mask)

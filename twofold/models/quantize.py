@@ -1,8 +1,9 @@
-"""Float32 ⇄ the four tensor encodings we write: F32, F16, BF16 and Q8_0, rounded exactly as ggml rounds.
+"""Float32 ⇄ the tensor encodings of a GGUF file, rounded exactly as ggml rounds.
 
-Q8_0 is 8.5 bits a weight: a row is cut into blocks of 32, and a block keeps one float16 scale
-d = max|x| / 127 and 32 whole numbers q = round(x / d), so that x ≈ d·q. BF16 is the upper half of a float32.
-Source: ggml (`ggml-quants.c`, quantize_row_q8_0_ref; `ggml-impl.h`, ggml_compute_fp32_to_bf16).
+Three kinds: plain numbers (F32, F16, and BF16, which is the upper half of a float32), blocks of 32 weights
+with a scale (`small_blocks.py`), and blocks of 256 with scales of scales (`k_quants.py`). What a weight costs,
+in bits: Q8_0 8.5, Q6_K 6.6, Q5_1 6, Q5_0 and Q5_K 5.5, Q4_1 5, Q4_0 and Q4_K 4.5.
+Source: ggml (`ggml-quants.c`; `ggml-impl.h`, ggml_compute_fp32_to_bf16).
 """
 
 from __future__ import annotations
@@ -12,16 +13,28 @@ from enum import IntEnum
 import numpy as np
 
 from twofold.errors import UsageError
+from twofold.models import k_quants, small_blocks
 
-ROWS_AT_ONCE = 1 << 22  # weights converted in one go: bounds the temporary arrays to some tens of MB
+AT_ONCE = 1 << 17  # weights converted in one go, so that the temporary arrays stay in the processor's cache
 
 
 class TensorType(IntEnum):
-    """How a tensor's numbers are stored; the values are ggml's, as they stand in a GGUF file."""
+    """How a tensor's numbers are stored, of the ways we read; the values are ggml's, as in a GGUF file."""
 
     F32 = 0
     F16 = 1
+    Q4_0 = 2
+    Q4_1 = 3
+    Q5_0 = 6
+    Q5_1 = 7
     Q8_0 = 8
+    Q2_K = 10
+    Q3_K = 11
+    Q4_K = 12
+    Q5_K = 13
+    Q6_K = 14
+    IQ4_NL = 20
+    IQ4_XS = 23
     BF16 = 30
 
 
@@ -52,20 +65,33 @@ def row_bytes(type: int, width: int) -> int:
     return width // weights * size
 
 
-def quantize(weights: np.ndarray, type: TensorType) -> np.ndarray:
+def quantize(weights: np.ndarray, type: int, importance: np.ndarray | None = None) -> np.ndarray:
     """Encode float32 weights [..., width] as uint8 [..., bytes of a row].
 
-    Raises UsageError for weights that are not finite, or too large for the encoding.
+    `importance` [width] says how much an error in each column matters (the mean square of what is multiplied
+    with it); scales are then sought for that. Raises UsageError for a type that is only read, and for weights
+    that are not finite or too large for the encoding.
     """
+    if type not in _ENCODE:
+        raise UsageError(f"{_name(type)} cannot be written; {', '.join(t.name for t in WRITABLE)} can.")
     weights = np.ascontiguousarray(weights, dtype=np.float32)
     rows = weights.reshape(-1, weights.shape[-1])
     out = np.empty((len(rows), row_bytes(type, rows.shape[1])), dtype=np.uint8)
-    step = max(1, ROWS_AT_ONCE // rows.shape[1])
+    if importance is not None:
+        importance = np.ascontiguousarray(importance, dtype=np.float32)
+        if (
+            importance.shape != rows.shape[1:]
+            or not (importance >= 0).all()
+            or not np.isfinite(importance).all()
+        ):
+            raise UsageError(f"An importance must be {rows.shape[1]:,} numbers of at least 0.")
+    step = max(1, AT_ONCE // rows.shape[1])
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         if not np.isfinite(part).all():
             raise UsageError("The weights hold NaN or infinity; a model must be finite to be exported.")
-        out[start : start + step] = _ENCODE[type](part)
+        with np.errstate(all="ignore"):  # what comes of it is looked at
+            out[start : start + step] = _ENCODE[type](part, importance).reshape(len(part), -1)
     return out.reshape(*weights.shape[:-1], -1)
 
 
@@ -75,87 +101,81 @@ def dequantize(raw: np.ndarray, type: int) -> np.ndarray:
     Raises UsageError for types other than TensorType's.
     """
     if type not in _DECODE:
-        raise UsageError(
-            f"Tensors of type {TYPE_NAMES.get(type, type)} cannot be decoded; "
-            f"{', '.join(t.name for t in TensorType)} can."
-        )
-    rows = np.ascontiguousarray(raw).reshape(-1, raw.shape[-1])
+        raise UsageError(f"{_name(type)} cannot be read; {', '.join(t.name for t in TensorType)} can.")
     weights, size = BLOCKS[type]
-    out = np.empty((len(rows), rows.shape[1] // size * weights), dtype=np.float32)
-    step = max(1, ROWS_AT_ONCE // max(1, out.shape[1]))
-    for start in range(0, len(rows), step):
-        out[start : start + step] = _DECODE[type](rows[start : start + step])
-    return out.reshape(*raw.shape[:-1], -1)
+    blocks = np.ascontiguousarray(raw).reshape(-1, size)
+    out = np.empty((len(blocks), weights), dtype=np.float32)
+    step = AT_ONCE // weights
+    with np.errstate(all="ignore"):  # a damaged scale, infinite, times 0
+        for start in range(0, len(blocks), step):
+            out[start : start + step] = _DECODE[type](blocks[start : start + step])
+    return out.reshape(*raw.shape[:-1], raw.shape[-1] // size * weights)
 
 
-def _encode_f32(rows: np.ndarray) -> np.ndarray:
+def _name(type: int) -> str:
+    return f"Tensors of type {TYPE_NAMES.get(type, type)}"
+
+
+def _encode_f32(rows: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     return rows.astype("<f4").view(np.uint8)
 
 
-def _encode_f16(rows: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = rows.astype("<f2")  # to the nearest, ties to even
+def _encode_f16(rows: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+    half = rows.astype("<f2")  # to the nearest, ties to even
     if not np.isfinite(half).all():
-        raise UsageError("Some weights exceed 65504, the largest f16; export as bf16 or f32 instead.")
+        raise UsageError("Some weights exceed 65504, the largest f16; take bf16 or f32 instead.")
     return half.view(np.uint8)
 
 
-def _encode_bf16(rows: np.ndarray) -> np.ndarray:
+def _encode_bf16(rows: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
     bits = rows.astype("<f4").view("<u4")
     bits = bits + (0x7FFF + ((bits >> 16) & 1))  # to the nearest, ties to even; finite, so no overflow
     half = (bits >> 16).astype("<u2")
     if (half & 0x7FFF == 0x7F80).any():
-        raise UsageError("Some weights exceed 3.39e38, the largest bf16; export as f32 instead.")
+        raise UsageError("Some weights exceed 3.39e38, the largest bf16; take f32 instead.")
     return half.view(np.uint8)
 
 
-def _encode_q8_0(rows: np.ndarray) -> np.ndarray:
-    blocks = rows.reshape(-1, 32)
-    scale = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse = np.float32(1) / scale
-        half = scale.astype("<f2")
-    if not np.isfinite(half).all():
-        raise UsageError("Some weights exceed 8.3e6, the largest q8_0; export as bf16 or f32 instead.")
-    inverse[~np.isfinite(inverse)] = 0  # a block of zeros, or so small that its float16 scale is zero anyway
-    scaled = blocks * inverse
-    size = np.abs(scaled)
-    whole = np.floor(size)
-    whole += size - whole >= 0.5  # round half away from zero, as C's roundf: np.round would go to even
-    out = np.empty((len(blocks), 34), dtype=np.uint8)
-    out[:, :2] = half.view(np.uint8)
-    out[:, 2:] = np.copysign(whole, scaled).astype(np.int8).view(np.uint8)
-    return out.reshape(len(rows), -1)
+def _decode_f32(blocks: np.ndarray) -> np.ndarray:
+    return blocks.view("<f4")
 
 
-def _decode_f32(rows: np.ndarray) -> np.ndarray:
-    return rows.view("<f4")
+def _decode_f16(blocks: np.ndarray) -> np.ndarray:
+    return blocks.view("<f2")
 
 
-def _decode_f16(rows: np.ndarray) -> np.ndarray:
-    return rows.view("<f2")
-
-
-def _decode_bf16(rows: np.ndarray) -> np.ndarray:
-    return (rows.view("<u2").astype("<u4") << 16).view("<f4")
-
-
-def _decode_q8_0(rows: np.ndarray) -> np.ndarray:
-    blocks = rows.reshape(-1, 34)
-    scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
-    with np.errstate(invalid="ignore"):  # a damaged scale, infinite, times 0
-        return (blocks[:, 2:].view(np.int8) * scale).reshape(len(rows), -1)
+def _decode_bf16(blocks: np.ndarray) -> np.ndarray:
+    return (blocks.view("<u2").astype("<u4") << 16).view("<f4")
 
 
 _ENCODE = {
     TensorType.F32: _encode_f32,
     TensorType.F16: _encode_f16,
     TensorType.BF16: _encode_bf16,
-    TensorType.Q8_0: _encode_q8_0,
+    TensorType.Q8_0: small_blocks.encode_q8_0,
+    TensorType.Q4_0: small_blocks.encode_q4_0,
+    TensorType.Q4_1: small_blocks.encode_q4_1,
+    TensorType.Q5_0: small_blocks.encode_q5_0,
+    TensorType.Q5_1: small_blocks.encode_q5_1,
+    TensorType.Q4_K: k_quants.encode_q4_k,
+    TensorType.Q5_K: k_quants.encode_q5_k,
+    TensorType.Q6_K: k_quants.encode_q6_k,
 }
 _DECODE = {
     TensorType.F32: _decode_f32,
     TensorType.F16: _decode_f16,
     TensorType.BF16: _decode_bf16,
-    TensorType.Q8_0: _decode_q8_0,
+    TensorType.Q8_0: small_blocks.decode_q8_0,
+    TensorType.Q4_0: small_blocks.decode_q4_0,
+    TensorType.Q4_1: small_blocks.decode_q4_1,
+    TensorType.Q5_0: small_blocks.decode_q5_0,
+    TensorType.Q5_1: small_blocks.decode_q5_1,
+    TensorType.Q2_K: k_quants.decode_q2_k,
+    TensorType.Q3_K: k_quants.decode_q3_k,
+    TensorType.Q4_K: k_quants.decode_q4_k,
+    TensorType.Q5_K: k_quants.decode_q5_k,
+    TensorType.Q6_K: k_quants.decode_q6_k,
+    TensorType.IQ4_NL: small_blocks.decode_iq4_nl,
+    TensorType.IQ4_XS: k_quants.decode_iq4_xs,
 }
+WRITABLE = tuple(_ENCODE)  # the types that `quantize` makes

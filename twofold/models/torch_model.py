@@ -2,46 +2,60 @@
 
 The tokens of all asks lie in one row, so that norms and matrix products waste nothing; only attention looks
 at sequences (`paged_attention`). Long prompts go through in chunks, which bounds the activations. A pass is
-written out here, with few and large operations: small models spend their time in calling torch.
+written out (`joined_pass`) for every family of models.
 
 An ask's scores do not depend on its neighbours, nor on how its tokens came in: alone or beside others, at
-once, in pieces or by forking, they are the same bits. That holds in float32 and bfloat16 on CPUs where torch
-uses MKL, for a given number of threads; it is not promised for GPUs and other libraries, where it holds up to
-rounding.
+once, in pieces or by forking, they are the same bits, for a given number of threads. That holds on CPUs where
+`invariance.same_bits` finds shapes for it: float32 with MKL, and bfloat16 where it is not multiplied in tiles
+(AMX). With several threads MKL on Intel also divides sums of 1,024 inputs and more among them, at some numbers
+of tokens and not at others; there, and on GPUs, it holds up to rounding. run.c promises it everywhere.
 
-Shape letters: N new tokens of a pass; D model width, H heads, K key-value heads, C head width, V vocabulary,
-P places in memory, L layers.
+Shape letters: N new tokens of a pass; D model width, K key-value heads, C head width, V vocabulary, P places in
+memory, L layers.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from twofold.models.language_model import Ask, check_asks
-from twofold.models.memory import Append, PagedMemory
-from twofold.models.paged_attention import ROWS, SPARE_PLACES, Part, attend, groups_of
-from twofold.models.transformer import Transformer, rotary_tables
+from twofold.models.adapted_pass import Adapted, AdaptedTokens, changes_of
+from twofold.models.config import TransformerConfig
+from twofold.models.invariance import attention_shapes, product_rows
+from twofold.models.joined_pass import JoinedWeights, hidden
+from twofold.models.language_model import Ask, check_asks, checked_context
+from twofold.models.lora import Adapter
+from twofold.models.memory import Append, PagedMemory, Part, passes
+from twofold.models.paged_attention import groups_of
+from twofold.models.rotary import rotary_tables
+from twofold.models.transformer import Transformer
 
 
 class KeyValueMemory(PagedMemory):
     """Paged memory with its keys and values: `rows` [L, P, 2, K, C], keys first."""
 
-    def __init__(self, transformer: Transformer, pages: int | None = None, page_size: int = 16) -> None:
-        super().__init__(page_size, pages)
+    def __init__(
+        self,
+        transformer: Transformer,
+        pages: int | None = None,
+        page_size: int = 16,
+        adapters: Collection[str] = (),
+    ) -> None:
+        super().__init__(page_size, pages, adapters)
         config, weight = transformer.config, transformer.output_weight
         shape = (config.num_hidden_layers, 0, 2, config.num_key_value_heads, config.head_dim)
         self.rows = torch.empty(shape, dtype=weight.dtype, device=weight.device)
+        capped = config.attn_logit_softcapping is not None
+        self._spare = -(-attention_shapes(weight, config.head_dim, capped).reach // page_size)
 
     def make_room(self) -> None:
         """Have places for every page made so far, and a few behind them that are only read; grows by
         doubling."""
-        size, spare = self.page_size, -(-SPARE_PLACES // self.page_size)
+        size, spare = self.page_size, self._spare
         layers, places, *rest = self.rows.shape
         pages = places // size - spare
         if pages < self.pages_made:
@@ -60,52 +74,6 @@ class KeyValueMemory(PagedMemory):
             self.rows[:, b : b + size] = self.rows[:, a : a + size]
 
 
-class _Weights:
-    """A Transformer's weights as a pass uses them: what is multiplied with the same input is joined.
-
-    The parameters become views of what they are joined to: no memory is held twice, and whoever trains them
-    on in place changes both.
-    """
-
-    def __init__(self, transformer: Transformer) -> None:
-        config, blocks = transformer.config, transformer.model.layers
-        L, attention, mlp = len(blocks), [b.self_attn for b in blocks], [b.mlp for b in blocks]
-        norms = [norm for b in blocks for norm in (b.input_layernorm, b.post_attention_layernorm)]
-        self.norms = _joined(*norms, transformer.model.norm).view(2 * L + 1, -1)
-        self.head_norms = _joined(*(n for a in attention for n in (a.q_norm, a.k_norm))).view(L, 2, -1)
-        self.qkv = [_joined(a.q_proj, a.k_proj, a.v_proj) for a in attention]  # each [(H+2K)·C, D]
-        self.out = [a.o_proj.weight.detach().t() for a in attention]  # [H·C, D]
-        self.gate_up = [_joined(m.gate_proj, m.up_proj) for m in mlp]  # [2·inner, D]
-        self.down = [m.down_proj.weight.detach().t() for m in mlp]  # [inner, D]
-        device = self.norms.device
-        self.kinds = torch.tensor(  # of each head: a query's (0) or a key's (1)
-            [0] * config.num_attention_heads + [1] * config.num_key_value_heads, device=device
-        )
-        widths = torch.tensor([config.hidden_size, config.head_dim], dtype=torch.float32, device=device)
-        self.floors = (widths * config.rms_norm_eps).sqrt().unbind()  # see `_normed`
-        self._lie = [(p, p.data_ptr()) for p in transformer.model.parameters()]
-
-    def lie_where_they_did(self) -> bool:
-        """Whether no parameter has been given other memory since."""
-        return all(parameter.data_ptr() == lies for parameter, lies in self._lie)
-
-
-def _joined(*modules: nn.Module) -> Tensor:
-    """Their weights below each other in one tensor, of which they become views."""
-    whole = torch.cat([module.weight.detach() for module in modules])
-    parts = whole.split([len(module.weight) for module in modules])
-    for module, part in zip(modules, parts, strict=True):
-        module.weight.data = part
-    return whole
-
-
-def _normed(x: Tensor, scale: Tensor, floor: Tensor) -> Tensor:
-    """`RMSNorm` in few operations, in float32: x / √(|x|² + D·eps) · scale, with scale = √D · weight and
-    floor = √(D·eps)."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return (x / torch.hypot(norm, floor)).mul_(scale)
-
-
 def _free_memory() -> int:
     """Bytes of main memory that nobody uses; 4 GB where the system does not tell."""
     try:
@@ -117,23 +85,37 @@ def _free_memory() -> int:
 class TorchLanguageModel:
     """`LanguageModel` over a `Transformer`, on its device and in its precision; the scores are float32.
 
-    `chunk`: how many tokens go through at once. The transformer's parameters are moved, each to lie beside
-    those that are read with it; it may be used and trained on in place, and the scores are always those of its
-    present weights.
+    `chunk`: how many tokens go through at once. `context_length`: how long a sequence may become; None: see
+    `default_context`. The transformer's parameters are moved, each to lie beside those that are read with it; it
+    may be used and trained on in place, and the scores are always those of its present weights. `adapters`, by
+    name: what a sequence can be read by instead of the model alone (`memory.new(adapter=name)`).
     """
 
-    def __init__(self, transformer: Transformer, *, chunk: int = 1024, page_size: int = 16) -> None:
+    def __init__(
+        self,
+        transformer: Transformer,
+        *,
+        chunk: int = 1024,
+        page_size: int = 16,
+        context_length: int | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
+    ) -> None:
+        """Raises UsageError for a context that is longer than the model's, and for an adapter that does not fit."""
         self.transformer = transformer
         self.vocab_size = transformer.config.vocab_size
-        self.context_length = transformer.config.max_position_embeddings
+        asked = default_context(transformer.config) if context_length is None else context_length
+        self.context_length = checked_context(asked, transformer.config.max_position_embeddings)
         self.chunk = chunk
         self.page_size = page_size
-        self._weights: _Weights | None = None
-        self._rotations = torch.empty(0)  # [positions, 1, C/2] complex
+        self.adapters = {name: number for number, name in enumerate(adapters or {})}
+        self._changes = changes_of(transformer, list(adapters.values())) if adapters else []
+        self._own_tokens = AdaptedTokens(transformer, list((adapters or {}).values()))
+        self._weights: JoinedWeights | None = None
+        self._rotations: dict[bool, Tensor] = {}  # cos and sin [positions, 1, R/2, 2]; see `_turns`
 
     def new_memory(self, pages: int | None = None) -> KeyValueMemory:
         """A memory for this model's keys and values; `pages` of 16 tokens, or as many as it takes."""
-        return KeyValueMemory(self.transformer, pages, self.page_size)
+        return KeyValueMemory(self.transformer, pages, self.page_size, self.adapters)
 
     def pages_that_fit(self) -> int:
         """How many pages of keys and values a quarter of the free memory holds (on a GPU three quarters); at
@@ -160,7 +142,7 @@ class TorchLanguageModel:
             memory.copy_pages([step.copy for step in plan if step.copy])
             self._join_weights()
             with torch.inference_mode():  # cheaper than `no_grad`; what leaves it is copied
-                answers = [self._read(memory, questions, parts, plan) for parts in self._passes(plan)]
+                answers = [self._read(memory, questions, parts, plan) for parts in passes(plan, self.chunk)]
                 answers = answers or [self._nothing()]
             scores, states = (torch.cat(some) for some in zip(*answers, strict=True))
             return scores, states.float()
@@ -169,23 +151,7 @@ class TorchLanguageModel:
         """Join the weights, again if someone has moved or replaced them."""
         if self._weights is None or not self._weights.lie_where_they_did():
             with torch.inference_mode(False), torch.no_grad():
-                self._weights = _Weights(self.transformer)
-
-    def _passes(self, plan: list[Append]) -> list[list[Part]]:
-        """Cut the appends into passes of at most `chunk` tokens, in the order of the asks."""
-        passes: list[list[Part]] = []
-        room = 0
-        for ask, step in enumerate(plan):
-            start = step.start
-            while start < step.stop:
-                if not room:
-                    passes.append([])
-                    room = self.chunk
-                stop = min(step.stop, start + room)
-                passes[-1].append(Part(ask, start, stop, step.pages))
-                room -= stop - start
-                start = stop
-        return passes
+                self._weights = JoinedWeights(self.transformer)
 
     def _read(
         self, memory: KeyValueMemory, questions: Sequence[Ask], parts: list[Part], plan: list[Append]
@@ -197,79 +163,83 @@ class TorchLanguageModel:
         positions: list[int] = []
         places: list[int] = []
         wanted: list[int] = []
+        # of each adapter: its tokens, and which of the wanted ones are its
+        read_by: dict[int, tuple[list[int], list[int]]] = {}
         for part in parts:
             ask, step = questions[part.ask], plan[part.ask]
             first = max(part.start, step.stop - ask.rows)
-            wanted.extend(range(len(tokens) + first - part.start, len(tokens) + part.stop - part.start))
+            end = len(tokens) + part.stop - part.start
+            if self.adapters and (adapter := memory.adapter(ask.sequence)) is not None:
+                its_rows, its_wanted = read_by.setdefault(self.adapters[adapter], ([], []))
+                its_rows.extend(range(len(tokens), end))
+                its_wanted.extend(range(len(wanted), len(wanted) + part.stop - first))
+            wanted.extend(range(end - (part.stop - first), end))
             tokens.extend(ask.tokens[part.start - step.start : part.stop - step.start])
             positions.extend(range(part.start, part.stop))
             places.extend(part.pages[at // size] * size + at % size for at in range(part.start, part.stop))
-        N, rows, spare = len(tokens), len(wanted), [0] * (-len(tokens) % ROWS)
-        device = self.transformer.output_weight.device
+        output, config = self.transformer.output_weight, self.transformer.config
+        device, multiple = output.device, product_rows(output)
+        N, rows, spare = len(tokens), len(wanted), [0] * (-len(tokens) % multiple)
         token_N, position_N, place_N = torch.from_numpy(
             np.array([tokens + spare, positions + spare, places + spare], dtype=np.int64)
         ).to(device, non_blocking=True)
         chosen = None
         if rows < N:
-            wanted += [0] * (-rows % ROWS)
+            wanted += [0] * (-rows % multiple)
             chosen = torch.from_numpy(np.array(wanted, dtype=np.int64)).to(device, non_blocking=True)
-        hidden = self._hidden(memory, parts, token_N, position_N, place_N[:N], chosen)
-        return self.transformer.logits(hidden)[:rows].float(), hidden[:rows]
+        heads_per_key = config.num_attention_heads // config.num_key_value_heads
+        capped = config.attn_logit_softcapping is not None
+        groups = groups_of(parts, heads_per_key, size, memory.rows, self._weights.windows, capped)
+        longest = max(part.stop for part in parts)
+        turns = {local: self._turns(local, longest, position_N) for local in self._weights.rotations}
+        adapted = Adapted(self._changes, read_by, multiple, device) if read_by else None
+        states = hidden(
+            self.transformer,
+            self._weights,
+            memory.rows,
+            size,
+            groups,
+            token_N,
+            position_N,
+            place_N[:N],
+            turns,
+            chosen,
+            adapted,
+            (lambda x_ND: self._own_tokens.embed(x_ND, tokens, read_by)) if read_by else None,
+        )
+        scores = self.transformer.logits(states)
+        if read_by:
+            self._own_tokens.score(scores, states, read_by, multiple)
+        return scores[:rows].float(), states[:rows]
 
     def _nothing(self) -> tuple[Tensor, Tensor]:
         weight = self.transformer.output_weight  # [V, D]
         return weight.new_empty((0, len(weight))).float(), weight.new_empty((0, weight.shape[1]))
 
-    def _hidden(
-        self,
-        memory: KeyValueMemory,
-        parts: list[Part],
-        token_N: Tensor,
-        position_N: Tensor,
-        place_N: Tensor,
-        chosen: Tensor | None,
-    ) -> Tensor:
-        """Final normed activations of the `chosen` tokens (None: all), remembering all keys and values.
-
-        What `Transformer.hidden` computes; channels of queries and keys lie in another order here, pair by
-        pair, which their products do not see. Tokens beyond the places are padding.
-        """
-        config, dtype, N = self.transformer.config, memory.rows.dtype, len(place_N)
-        H, K, C = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        weights = self._weights
-        norms = (weights.norms.float() * config.hidden_size**0.5).unbind()
-        head_norms = (weights.head_norms.float() * C**0.5).index_select(1, weights.kinds).unbind()  # [H+K, C]
-        floor, head_floor = weights.floors
-        turn_N1C = self._rotation(max(part.stop for part in parts)).index_select(0, position_N)  # of pairs
-        groups = groups_of(parts, H // K, memory.page_size, memory.rows)
-        x_ND = self.transformer.model.embed_tokens.weight.index_select(0, token_N)
-        out_NHC = x_ND.new_zeros((len(token_N), H, C))
-        out_ND = out_NHC.view(len(token_N), H * C)
-        for layer, rows_P2KC in enumerate(memory.rows.unbind()):
-            normed = _normed(x_ND, norms[2 * layer], floor).to(dtype)
-            heads = F.linear(normed, weights.qkv[layer]).view(-1, H + 2 * K, C)
-            qk = _normed(heads[:, : H + K], head_norms[layer], head_floor).view(-1, H + K, 2, C // 2)
-            qk = torch.view_as_real(torch.complex(*qk.unbind(2)).mul_(turn_N1C)).flatten(2)
-            heads[:, : H + K] = qk
-            rows_P2KC.index_copy_(0, place_N, heads[:N, H:].view(N, 2, K, C))
-            attend(groups, layer, heads[:, :H], rows_P2KC, memory.page_size, out_NHC)
-            if chosen is not None and layer == len(memory.rows) - 1:  # only keys and values of the others
-                x_ND, out_ND = x_ND[chosen], out_ND[chosen]
-            x_ND.addmm_(out_ND, weights.out[layer])
-            normed = _normed(x_ND, norms[2 * layer + 1], floor).to(dtype)
-            gate, up = (
-                F.linear(normed, weights.gate_up[layer]).view(-1, 2, config.intermediate_size).unbind(1)
-            )
-            x_ND.addmm_(F.silu(gate).mul_(up), weights.down[layer])
-        return _normed(x_ND, norms[-1], floor).to(dtype)
-
-    def _rotation(self, length: int) -> Tensor:
-        """[at least `length`, 1, C/2]: by which complex number each position turns each pair of channels."""
-        device = self.transformer.output_weight.device
-        if len(self._rotations) < length or self._rotations.device != device:
-            positions = torch.arange(max(256, 1 << (length - 1).bit_length()), device=device)
+    def _turns(self, local: bool, length: int, position_N: Tensor) -> Tensor:
+        """[N, 1, R/2]: by which complex number each token turns each pair of channels, in positions below
+        `length`."""
+        known = self._rotations.get(local)
+        if known is None or known.shape[0] < length or known.device != position_N.device:
+            positions = torch.arange(max(256, 1 << (length - 1).bit_length()), device=position_N.device)
             cos, sin = (
-                x[:, None, : x.shape[1] // 2] for x in rotary_tables(positions, self.transformer.config)
+                x[:, None, : x.shape[1] // 2]
+                for x in rotary_tables(
+                    positions, self.transformer.config, local=local, length=self.context_length
+                )
             )
-            self._rotations = torch.complex(cos, sin)
-        return self._rotations
+            known = self._rotations[local] = torch.stack((cos, sin), -1)
+        return torch.view_as_complex(known.index_select(0, position_N))
+
+
+def default_context(config: TransformerConfig) -> int:
+    """How many tokens a sequence may have unless one says otherwise: as many as the model's positions allow.
+
+    With "longrope" positions that is their original length, up to which `transformers` turns them by one set of
+    speeds, and longer rows by another. What is in memory has been turned, so there is one set for all lengths
+    here: the first, or where a greater length is asked for the second, as llama.cpp and vLLM do it.
+    """
+    scaling, longest = config.rope_scaling, config.max_position_embeddings
+    if scaling is not None and scaling.rope_type == "longrope":
+        return min(longest, scaling.original_max_position_embeddings)
+    return longest
