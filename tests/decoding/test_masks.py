@@ -389,6 +389,7 @@ BAD_GRAMMARS = {
     "counts": 'start: (("a"{1000}){1000}){1000}',
     "long": 'start: "a"' + ' | "b"' * 100_000,
     "endless": "start: start",
+    "half a pair": 'start: "\udcff"',
     "expression": "start: /((a{100}){100}){100}/",
 }
 

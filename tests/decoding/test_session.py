@@ -42,6 +42,18 @@ def model(folder):
     return twofold.load(folder)
 
 
+def test_a_context_can_be_asked_for(folder):
+    model = twofold.load(folder, context_length=20)
+    assert model.model.context_length == 20
+    with pytest.raises(UsageError, match="context holds 20"):
+        model.generate("a" * 30)
+    for asked in (0, CONTEXT + 1):
+        with pytest.raises(
+            UsageError, match=f"{asked} tokens was asked for, and the model's positions allow 1 to 96"
+        ):
+            twofold.load(folder, context_length=asked)
+
+
 class Parrot:
     """A LanguageModel that says `answer`, byte by byte, after any prompt, and then <|im_end|>. It finds
     where the answer begins by the last <|im_start|> (or <|endoftext|>)."""
@@ -185,24 +197,24 @@ def test_a_long_text_is_scored_in_windows_each_token_once(folder, model, length,
     seen = []
     real = LoadedModel._window
 
-    def watched(self, window, skip):
-        value = real(self, window, skip)
-        seen.append((window, skip, value))
-        return value
+    def watched(self, window, given):
+        seen.append((window, given))
+        return real(self, window, given)
 
     monkeypatch.setattr(LoadedModel, "_window", watched)
     total = model.score(text).log_probability
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     expected, done = 0.0, 0
-    for window, skip, _ in seen:
-        assert len(window) < CONTEXT
-        assert window[skip:] == tokens[done : done + len(window) - skip]
-        assert done == 0 or skip >= (CONTEXT - 1) // 2
-        done += len(window) - skip
+    for window, given in seen:
+        assert len(window) <= CONTEXT
+        assert window[0] == END
+        assert window[given:] == tokens[done : done + len(window) - given]
+        assert done == 0 or given > (CONTEXT - 1) // 2
+        done += len(window) - given
         with torch.no_grad():
-            logs = theirs(torch.tensor([[END, *window[:-1]]])).logits[0].log_softmax(-1)
-        picked = logs.gather(1, torch.tensor(window)[:, None])[:, 0]
-        expected += float(picked[skip:].sum())
+            logs = theirs(torch.tensor([window[:-1]])).logits[0].log_softmax(-1)
+        picked = logs.gather(1, torch.tensor(window[1:])[:, None])[:, 0]
+        expected += float(picked[given - 1 :].sum())
     assert done == len(tokens)
     assert total == pytest.approx(expected, abs=1e-2)
 

@@ -54,10 +54,17 @@ class Tree:
         self._held: dict[object, set[_Held]] = {}  # by owner
 
     def start(
-        self, prompt: Sequence[int], source: Sequence[int] | None = None, owner: object = None
+        self,
+        prompt: Sequence[int],
+        source: Sequence[int] | None = None,
+        owner: object = None,
+        adapter: str | None = None,
     ) -> Branch:
-        """The branch that has only its prompt. `source`: for a model with an encoder. `owner`: whose it is."""
-        return Branch(self, owner, tuple(prompt), source=None if source is None else tuple(source))
+        """The branch that has only its prompt. `source`: for a model with an encoder. `owner`: whose it is.
+        `adapter`: which of the model's reads it."""
+        branch = Branch(self, owner, tuple(prompt), source=None if source is None else tuple(source))
+        branch.adapter = adapter
+        return branch
 
     def hold(self, sequence: SequenceId, owner: object) -> _Held:
         """Note that a branch of `owner` looks at this sequence."""
@@ -105,8 +112,8 @@ class Branch:
     """
 
     __slots__ = (
-        "_held", "_read", "finish", "forced", "mask", "mirostat", "node", "owner", "prompt", "source", "tail",
-        "tree",
+        "_held", "_read", "adapter", "finish", "forced", "mask", "mirostat", "node", "owner", "prompt", "source",
+        "tail", "tree",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +140,7 @@ class Branch:
         self.tail = tail
         self.forced = forced
         self.mirostat: float | None = None if like is None else like.mirostat
+        self.adapter: str | None = None if like is None else like.adapter
         self.source = source
         self._read = 0
         if like is not None and like._held is not None:
@@ -201,8 +209,10 @@ class Branch:
 
     def unread(self, rows: int = 1) -> list[int]:
         """The tokens that the memory does not hold yet, and at least the last `rows`."""
+        node, prompt = self.node, len(self.prompt)
+        if rows == 1 and node is not None and self.read == prompt + node.depth - 1:  # most often, and quick
+            return [node.token]
         read = min(self.read, self.length - rows)
-        prompt = len(self.prompt)
         if read >= prompt:
             return [node.token for node in self.nodes(read - prompt)]
         return [*self.prompt[read:], *[node.token for node in self.nodes()]]
@@ -213,7 +223,8 @@ class Branch:
         self._read = min(self.read, self.length - rows)
         held = self._held
         if held is None:
-            self._held = held = tree.hold(memory.new(self.source), self.owner)
+            read_by = {} if self.adapter is None else {"adapter": self.adapter}
+            self._held = held = tree.hold(memory.new(self.source, **read_by), self.owner)
         elif held.users > 1:
             self._held = tree.hold(memory.fork(held.sequence), self.owner)
             tree.let_go(held)
@@ -225,7 +236,7 @@ class Branch:
     def recall(self, rows: int = 1) -> None:
         """Take from the tree's cache what it has of this branch, of which nothing lies in memory."""
         if self.source is None:
-            found = self.tree.cache.find(self.tokens[: self.length - rows])
+            found = self.tree.cache.find(self.tokens[: self.length - rows], self.adapter)
             if found is not None:
                 self._held, self._read = self.tree.hold(found[0], self.owner), found[1]
 
@@ -253,7 +264,7 @@ class Branch:
     def keep(self) -> None:
         """Leave what was read in the tree's cache, for those who begin alike."""
         if self.read and self.source is None:
-            self.tree.cache.keep(self.tokens[: self._read], self._held.sequence)
+            self.tree.cache.keep(self.tokens[: self._read], self._held.sequence, self.adapter)
 
     def release(self) -> None:
         """Give the sequence back; when asked again, the branch is read again."""

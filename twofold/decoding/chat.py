@@ -34,7 +34,6 @@ class ChatSession:
         self.max_tokens = max_tokens
         self.messages: list[dict[str, str]] = []
         self.left_out = 0
-        self.tokens = 0  # of the last answer
         self._answers = 0
 
     def ask(self, text: str) -> Iterator[str]:
@@ -70,13 +69,11 @@ class ChatSession:
         if settings.seed is not None:  # another answer for each turn, the same for the same turns
             settings = replace(settings, seed=settings.seed + self._answers)
         self._answers += 1
-        self.tokens = 0
         said: list[str] = []
-        pieces = self.model.pieces([prompt], settings=settings, max_tokens=self.max_tokens)
+        pieces = self.model.pieces([prompt], settings=settings, max_tokens=self.max_tokens, begins=True)
         try:
             with closing(pieces):
                 for _, piece, _ in pieces:
-                    self.tokens += 1
                     if piece:
                         said.append(piece)
                         yield piece

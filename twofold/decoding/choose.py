@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 
 def choose(
-    model: LoadedModel, prompt: Sequence[int], choices: Sequence[str], *, ends: bool
+    model: LoadedModel,
+    prompt: Sequence[int],
+    choices: Sequence[str],
+    *,
+    ends: bool,
+    goes_on: bool = True,
 ) -> dict[str, float]:
     """The probability of each choice after `prompt` (tokens), over all its tokens as the tokenizer writes
     them, normalised over the choices.
 
-    ends: also that the text ends there, which must be so if one choice begins like another. The prompt is
-    read once. Raises UsageError for fewer than two choices, an empty one, or one twice.
+    ends: also that the text ends there, which must be so if one choice begins like another. goes_on: a choice
+    continues the prompt's text, and is no text of its own. The prompt is read once. Raises UsageError for
+    fewer than two choices, an empty one, or one twice.
     """
     if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
         raise UsageError("There must be two choices or more, none empty and none twice.")
@@ -34,7 +40,7 @@ def choose(
         for one in choices:
             if longer := next((other for other in choices if other != one and other.startswith(one)), None):
                 raise UsageError(f"{one!r} is how {longer!r} begins; compare whole texts (ends=True).")
-    tokens = [tuple(model.tokenizer.encode(choice)) for choice in choices]
+    tokens = [tuple(model.tokenizer.encode(choice, goes_on=goes_on)) for choice in choices]
     request = model.engine.submit(
         prompt, Weigh(tuple(tokens), ends), settings=Sampling(), stop_ids=model.stop_ids
     )

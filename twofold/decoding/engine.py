@@ -89,6 +89,10 @@ class Engine:
             raise UsageError(
                 f"The prompt has a token that this model does not know; there are {self.tree.model.vocab_size:,}."
             )
+        adapter, adapters = options.get("adapter"), getattr(self.tree.model, "adapters", ())
+        if adapter is not None and adapter not in adapters:
+            have = f"It has: {', '.join(adapters)}." if adapters else "It was opened without any."
+            raise UsageError(f"This model has no adapter {adapter!r}. {have}")
         task = Task(self.tree, prompt, vocab_size=self.vocab_size, **options)
         task.other = self.other
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -287,7 +291,7 @@ class Engine:
             chosen.append((item, part))
             room -= part
         for item, _ in chosen:
-            if item.branch.is_fresh:
+            if item.unread is None:  # nothing of it lies in memory
                 item.branch.recall(item.rows)
         return chosen
 
@@ -299,8 +303,8 @@ class Engine:
         """
         size = tree.memory.page_size
         found: list[tuple[Item, int]] = []
-        first: dict[tuple[int, ...], Item] = {}
-        leaders: dict[tuple[int, ...], Item] = {}
+        first: dict[tuple[str | None, tuple[int, ...]], Item] = {}
+        leaders: dict[tuple[str | None, tuple[int, ...]], Item] = {}
         fresh: list[Item] = []
         for item in items:
             branch = item.branch
@@ -311,17 +315,17 @@ class Engine:
             item.unread = branch.unread(item.rows)
             count = len(item.unread)
             if count > SMALL and branch.source is None:
-                leaders.setdefault(branch.tokens[: branch.read // size * size + size], item)
+                leaders.setdefault((branch.adapter, branch.tokens[: branch.read // size * size + size]), item)
             found.append((item, count))
         for item in fresh:
-            tokens = item.branch.tokens
-            twin = first.setdefault(tokens, item)
+            tokens, adapter = item.branch.tokens, item.branch.adapter
+            twin = first.setdefault((adapter, tokens), item)
             if twin is not item and (twin.rows, twin.wants_states) == (item.rows, item.wants_states):
                 twin.twins.append(item)
                 continue
-            known = tree.cache.known(tokens[: len(tokens) - item.rows])
+            known = tree.cache.known(tokens[: len(tokens) - item.rows], adapter)
             begin = tokens[: known // size * size + size]
-            follows = leaders.setdefault(begin, item) is not item
+            follows = leaders.setdefault((adapter, begin), item) is not item
             if not (follows and tree.cache.most and len(begin) + item.rows <= len(tokens)):
                 found.append((item, len(tokens) - known))
         return found

@@ -26,20 +26,21 @@ class _Edge:
 
 
 class PrefixCache:
-    """At most `most` tokens (0: nothing is kept); shared beginnings count once."""
+    """At most `most` tokens (0: nothing is kept); shared beginnings count once. What each of a model's adapters read
+    is kept apart."""
 
     def __init__(self, memory: Memory, most: int) -> None:
         self.memory = memory
         self.most = most
         self.tokens = 0
         self.found = 0  # tokens that did not have to be read again, in all
-        self._root = _Edge((), None, None)
+        self._roots: dict[str | None, _Edge] = {}  # by adapter
         self._clock = 0
 
-    def find(self, tokens: Sequence[int]) -> tuple[SequenceId, int] | None:
+    def find(self, tokens: Sequence[int], adapter: str | None = None) -> tuple[SequenceId, int] | None:
         """A new sequence that holds the longest known beginning of `tokens`, and its length; None if that
         is shorter than a page."""
-        edge, length, part = self._walk(tuple(tokens))
+        edge, length, part = self._walk(tuple(tokens), adapter)
         if part is not None:
             edge, length = part[0], length + part[1]
         if edge.sequence is None or not length:
@@ -50,19 +51,19 @@ class PrefixCache:
         self.memory.rewind(sequence, length)
         return sequence, length
 
-    def known(self, tokens: Sequence[int]) -> int:
+    def known(self, tokens: Sequence[int], adapter: str | None = None) -> int:
         """How long the beginning is that `find` would find."""
-        _, length, part = self._walk(tuple(tokens))
+        _, length, part = self._walk(tuple(tokens), adapter)
         return length + (0 if part is None else part[1])
 
-    def keep(self, tokens: Sequence[int], sequence: SequenceId) -> None:
-        """Remember the whole pages of `tokens`, which `sequence` holds (and may go on growing)."""
+    def keep(self, tokens: Sequence[int], sequence: SequenceId, adapter: str | None = None) -> None:
+        """Remember the whole pages of `tokens`, which `sequence` holds (and may go on growing), read by `adapter`."""
         size = self.memory.page_size
         whole = len(tokens) // size * size
         if not whole or whole > self.most:
             return
         tokens = tuple(tokens[:whole])
-        edge, length, part = self._walk(tokens)
+        edge, length, part = self._walk(tokens, adapter)
         if part is not None and part[1] >= size:
             cut = part[1] // size * size
             edge, length = self._split(part[0], cut), length + cut
@@ -86,10 +87,13 @@ class PrefixCache:
         """Forget everything."""
         self._shrink(0)
 
-    def _walk(self, tokens: tuple[int, ...]) -> tuple[_Edge, int, tuple[_Edge, int] | None]:
+    def _walk(
+        self, tokens: tuple[int, ...], adapter: str | None
+    ) -> tuple[_Edge, int, tuple[_Edge, int] | None]:
         """The last edge that is wholly a beginning of `tokens`, the length up to its end, and the child
         that goes on alike for some tokens, with how many (at least a page unless `tokens` end sooner)."""
-        size, edge, length = self.memory.page_size, self._root, 0
+        size, length = self.memory.page_size, 0
+        edge = self._roots.setdefault(adapter, _Edge((), None, None))
         while child := edge.children.get(tokens[length : length + size]):
             common = _common(child.tokens, tokens[length:])
             if common < len(child.tokens):
@@ -124,11 +128,11 @@ class PrefixCache:
     def _shrink(self, most: int) -> None:
         """Drop the leaves not used for longest until at most `most` tokens are kept."""
         while self.tokens > most:
-            leaves, stack = [], [self._root]
+            leaves, stack = [], list(self._roots.values())
             while stack:
                 edge = stack.pop()
                 stack.extend(edge.children.values())
-                if not edge.children and edge is not self._root:
+                if not edge.children and edge.parent is not None:
                     leaves.append(edge)
             for leaf in sorted(leaves, key=lambda leaf: leaf.used):
                 self.memory.free(leaf.sequence)

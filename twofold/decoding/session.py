@@ -15,7 +15,7 @@ import math
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from twofold.decoding.branch import Finish, Node
@@ -31,8 +31,11 @@ from twofold.decoding.text import TextOut
 from twofold.errors import UsageError
 from twofold.models.language_model import Ask, LanguageModel
 from twofold.tokens.chat import Turn, encode_chat
+from twofold.tokens.codec import whole
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from twofold.decoding.masks.mask import Mask
     from twofold.decoding.masks.vocabulary import MaskVocabulary
     from twofold.tokens.tokenizer import Tokenizer
@@ -94,17 +97,26 @@ class Score:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A `LanguageModel` with its tokenizer. `stop_ids` end a text; `is_chat`: it was taught conversations."""
+    """A `LanguageModel` with its tokenizer. `stop_ids` end a text; `is_chat`: it was taught conversations.
+
+    `adapters`, by name: the same model as each adapter makes it, on the same engine, so that requests to all of them
+    share every pass. `adapter` and `base`: of one of those, its name and the model that has it.
+    """
 
     model: LanguageModel
     tokenizer: Tokenizer
     stop_ids: tuple[int, ...]
     is_chat: bool = False
     name: str = "model"
+    adapter: str | None = None
+    base: LoadedModel | None = None
+    adapters: dict[str, LoadedModel] = field(default_factory=dict)
 
     @cached_property
     def engine(self) -> Engine:
         """What all requests to this model run in, with as much memory as the model finds free."""
+        if self.base is not None:
+            return self.base.engine
         count = min(self.tokenizer.vocab_size, self.model.vocab_size)
         fit = getattr(self.model, "pages_that_fit", None)
         return Engine(self.model, vocab_size=count, pages=None if fit is None else fit())
@@ -170,7 +182,7 @@ class LoadedModel:
         `messages`: {"role": "system" | "user" | "assistant", "content": …}. Raises UsageError for a
         conversation longer than the context, DataError for a wrong role.
         """
-        return self.complete([self.start_chat(messages)], **self._options(options))[0].text
+        return self.complete([self.start_chat(messages)], **self._options(options), begins=True)[0].text
 
     def choose(
         self, prompt: str | Sequence[Turn], choices: Sequence[str], *, ends: bool = False
@@ -180,48 +192,57 @@ class LoadedModel:
         from twofold.decoding.choose import choose
 
         tokens = self.start(prompt) if isinstance(prompt, str) else self.start_chat(prompt)
-        return choose(self, tokens, choices, ends=ends or not isinstance(prompt, str))
+        goes_on = isinstance(prompt, str)
+        return choose(self, tokens, choices, ends=ends or not goes_on, goes_on=goes_on)
 
     def score(self, text: str) -> Score:
         """The log-probability of `text`, and its bits per byte.
 
-        A text longer than the context is read in windows that overlap by half, each begun with
-        <|endoftext|>, so that every token but the first ones has half a context before it. Raises
-        UsageError for an empty text.
+        A text longer than the context is read in windows that overlap by half, each begun as every sequence
+        is, so that every token but the first ones has half a context before it. Where sequences begin with
+        nothing, the first token is given, not scored. Raises UsageError for an empty text.
         """
         tokens = self.tokenizer.encode(text)
-        size = sum(len(self.tokenizer.token_bytes(token)) for token in tokens)
+        size = len(whole(text).encode())
         if not size:
             raise UsageError("There is no text to score.")
-        room = max(1, self.model.context_length - 1)  # beside <|endoftext|>
-        total, done = 0.0, 0
+        total, count = 0.0, 0
+        for scores, following in self.scored(tokens):
+            total += float(log_probabilities(scores, following).double().sum())
+            count += len(following)
+        return Score(total, count, size)
+
+    def scored(self, tokens: list[int], *, context: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """(scores [n, V], the n tokens that follow), piece by piece, until all `tokens` have had their turn.
+
+        In windows as `score` says, of at most `context` tokens (default: the model's own). Models of one
+        tokenizer and context give equal pieces.
+        """
+        start = self.start("")
+        room = max(1, min(self.model.context_length, context or self.model.context_length) - len(start))
+        done = 0 if start else 1
         while done < len(tokens):
             back = min(done, room // 2)
-            window = tokens[done - back : done - back + room]
-            total += self._window(window, back)
-            done += len(window) - back
-        return Score(total, len(tokens), size)
+            window = [*start, *tokens[done - back : done - back + room]]
+            yield from self._window(window, len(start) + back)
+            done += len(window) - len(start) - back
 
-    def _window(self, tokens: list[int], skip: int) -> float:
-        """Log-probability of `tokens` after <|endoftext|>, without that of the first `skip` of them."""
+    def _window(self, tokens: list[int], given: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """`scored` of what comes after the first `given` of `tokens`, at least one."""
         import torch
 
         memory = self.model.new_memory()
-        sequence = memory.new()
-        read = [self.tokenizer.end_of_text, *tokens[:-1]]  # read[i] is followed by tokens[i]
-        step = max(1, _SCORES_AT_ONCE // self.model.vocab_size)
-        total = 0.0
-        for start in range(0, len(read), step):
-            stop = min(start + step, len(read))
-            rows = min(stop - start, max(0, stop - skip))
-            scores = as_scores(self.model.scores(memory, [Ask(sequence, read[start:stop], rows)]))
+        sequence = memory.new(**({} if self.adapter is None else {"adapter": self.adapter}))
+        step = max(1, _SCORES_AT_ONCE // self.tokenizer.vocab_size)
+        for start in range(0, len(tokens) - 1, step):
+            stop = min(start + step, len(tokens) - 1)
+            rows = min(stop - start, max(0, stop + 1 - given))
+            scores = as_scores(self.model.scores(memory, [Ask(sequence, tokens[start:stop], rows)]))
             if rows:
-                next_tokens = torch.tensor(tokens[stop - rows : stop], device=scores.device)
-                total += float(log_probabilities(scores, next_tokens).double().sum())
-        return total
+                yield scores, torch.tensor(tokens[stop + 1 - rows : stop + 1], device=scores.device)
 
     def start(self, prompt: str) -> list[int]:
-        """A prompt's tokens: <|endoftext|>, with which every sequence starts, and the text's."""
+        """A prompt's tokens: those with which every sequence starts, and the text's."""
         return self.tokenizer.encode(prompt, start=True)
 
     def start_chat(self, messages: Sequence[Turn]) -> list[int]:
@@ -247,7 +268,7 @@ class LoadedModel:
     def _token(self, name: str, value: str | int) -> int:
         if not isinstance(value, str):
             return value
-        tokens = self.tokenizer.encode(value)
+        tokens = self.tokenizer.encode(value, goes_on=True)
         if len(tokens) != 1:
             raise UsageError(f"{name}: {value!r} is {len(tokens)} tokens, and has to be one.")
         return tokens[0]
@@ -256,7 +277,7 @@ class LoadedModel:
         """The tokens of a word, at the start of a line and after a space."""
         if not isinstance(word, str):
             return [list(word)]
-        return [self.tokenizer.encode(word), self.tokenizer.encode(" " + word)]
+        return [self.tokenizer.encode(space + word, goes_on=True) for space in ("", " ")]
 
     def complete(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[Completion]:
         """The best continuation of each token prompt (see `start`, `start_chat`); options as `pieces`."""
@@ -283,7 +304,8 @@ class LoadedModel:
         """(prompt's number, text that became certain, the choice) for every token of every token prompt.
 
         options: `settings` (one `Sampling`, or one for each prompt), `decoder`, `mask`, `max_tokens`, `stop`,
-        `timeout`, and `alternatives`, how many of the best tokens to note beside each choice.
+        `timeout`, `alternatives`, how many of the best tokens to note beside each choice, and `begins`: the
+        answer is a text of its own, as in a conversation, and does not continue the prompt's.
         """
         told = _drive(self.engine, self._submit(prompts, **options))
         return _numbered(told)
@@ -299,6 +321,7 @@ class LoadedModel:
         stop: str | Sequence[str] = (),
         timeout: float | None = None,
         alternatives: int = 0,
+        begins: bool = False,
     ) -> list[tuple[Request, _Texts]]:
         """Queue all prompts, or none."""
         if max_tokens is not None and max_tokens < 0:
@@ -308,11 +331,14 @@ class LoadedModel:
         stops = [stop] if isinstance(stop, str) else list(stop)
         state = None if mask is None else mask.compile(self.vocabulary)
         if isinstance(decoder, RequiredWords):
-            decoder = decoder.spelled(self.tokenizer.encode)
+            decoder = decoder.spelled(partial(self.tokenizer.encode, goes_on=True))
         requests: list[tuple[Request, _Texts]] = []
         try:
             for index, prompt in enumerate(prompts):
-                texts = _Texts(self.tokenizer, stops, self.stop_ids)  # refuses an empty stop string
+                is_new = mask is None and (begins or not any(map(self.tokenizer.is_text, prompt)))
+                texts = _Texts(
+                    self.tokenizer, stops, self.stop_ids, goes_on=not is_new
+                )  # refuses an empty stop
                 own = settings if isinstance(settings, Sampling) else settings[index]
                 if isinstance(settings, Sampling) and own.seed is not None:
                     own = replace(own, seed=own.seed + index)
@@ -324,9 +350,10 @@ class LoadedModel:
                     settings=own,
                     max_tokens=max_tokens,
                     stop_ids=self.stop_ids,
-                    stops=[text.encode() for text in stops],
+                    stops=[whole(text).encode() for text in stops],
                     token_bytes=self.tokenizer.token_bytes,
                     mask=state,
+                    adapter=self.adapter,
                     alternatives=alternatives,
                 )
                 requests.append((request, texts))
@@ -338,7 +365,7 @@ class LoadedModel:
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options of `generate` as those of `pieces`."""
-        own = {"decoder", "mask", "max_tokens", "stop", "timeout", "settings", "alternatives"}
+        own = {"decoder", "mask", "max_tokens", "stop", "timeout", "settings", "alternatives", "begins"}
         rest = {name: value for name, value in options.items() if name not in own}
         given = {name: value for name, value in options.items() if name in own}
         return given if "settings" in given else given | {"settings": self.sampling(**rest)}
@@ -347,8 +374,10 @@ class LoadedModel:
 class _Texts:
     """The texts of one request's answers as they grow."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], stop_ids: Sequence[int]) -> None:
-        self._make = lambda: TextOut(tokenizer, stops)
+    def __init__(
+        self, tokenizer: Tokenizer, stops: Sequence[str], stop_ids: Sequence[int], *, goes_on: bool
+    ) -> None:
+        self._make = lambda: TextOut(tokenizer, stops, goes_on=goes_on)
         self._stop_ids = stop_ids
         self._texts = {0: self._make()}
 

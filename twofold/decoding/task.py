@@ -39,7 +39,7 @@ class Choice:
 
 
 class Task:
-    """The request as its decoder sees it. `extend` is the one way in which branches grow."""
+    """The request as its decoder sees it. `extend` and `push` are the ways in which branches grow."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Task:
         mask: MaskState | None = None,
         alternatives: int = 0,
         source: Sequence[int] | None = None,
+        adapter: str | None = None,
         vocab_size: int | None = None,
     ) -> None:
         self.tree = tree
@@ -68,6 +69,7 @@ class Task:
         self.mask = mask
         self.alternatives = alternatives
         self.source = source
+        self.adapter = adapter
         self.vocab_size = tree.model.vocab_size if vocab_size is None else vocab_size
         self.other: Callable[[LanguageModel], Tree] | None = None  # the tree over another model; the engine's
         self.events: deque[Choice] = deque()
@@ -79,7 +81,8 @@ class Task:
 
     def start(self, tree: Tree | None = None) -> Branch:
         """The branch with nothing chosen yet; of another model's tree if one is named."""
-        branch = (self.tree if tree is None else tree).start(self.prompt, self.source, self)
+        tree = self.tree if tree is None else tree
+        branch = tree.start(self.prompt, self.source, self, self.adapter if tree is self.tree else None)
         branch.mask = self.mask
         return branch
 
@@ -98,11 +101,10 @@ class Task:
         *,
         allowed: float = 0.0,
         alternatives: tuple[tuple[int, float], ...] = (),
-        forced: int = 0,
     ) -> Branch:
         """`branch` and one more token: the mask moves on, and the end is noticed."""
         longer = branch.copy()
-        self.push(longer, token, log_probability, allowed, alternatives, forced)
+        self.push(longer, token, log_probability, allowed, alternatives)
         return longer
 
     def push(
@@ -161,7 +163,16 @@ class Task:
 
     def tell(self, sample: int, branch: Branch) -> None:
         """What has become certain of one answer: all of `branch` that was not told yet."""
-        told = self._told.get(sample, 0)
+        told, node = self._told.get(sample, 0), branch.node
+        if node is not None and node.depth == told + 1 and not branch.forced:  # most often, and quick
+            self._told[sample] = node.depth
+            self.events.append(
+                Choice(
+                    self.index, node.token, node.log_probability, branch.finish, sample, node.allowed,
+                    node.alternatives,
+                )
+            )  # fmt: skip
+            return
         nodes = branch.nodes(told)
         if branch.forced:
             nodes = nodes[: len(nodes) - branch.forced]

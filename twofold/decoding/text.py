@@ -53,10 +53,10 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class TextOut:
-    """The text of one request: feed tokens, take what may be shown."""
+    """The text of one request: feed tokens, take what may be shown. `goes_on`: it continues a text."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
-        self._stream = tokenizer.stream()
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), *, goes_on: bool = False) -> None:
+        self._stream = tokenizer.stream(goes_on=goes_on)
         self._stops = StopStrings(stops)
         self._ready: list[str] = []
 

@@ -14,6 +14,7 @@ from math import prod
 from twofold.decoding.masks.matcher import MatcherState, compile_grammar
 from twofold.decoding.masks.vocabulary import MaskVocabulary
 from twofold.errors import UsageError
+from twofold.tokens.codec import whole
 
 MOST_CHARACTERS = 100_000
 DEEPEST = 60  # brackets within brackets: both readers go one call deeper for each
@@ -34,6 +35,8 @@ class Grammar:
         """The state before the first token. Raises UsageError."""
         if not isinstance(self.text, str):
             raise UsageError(f"A Grammar needs its rules as text, not {type(self.text).__name__}.")
+        if whole(self.text) != self.text:
+            raise UsageError("The grammar holds half of a surrogate pair, which no text can hold.")
         if len(self.text) > MOST_CHARACTERS:
             raise UsageError(f"A grammar may have {MOST_CHARACTERS:,} characters, no more. Make it smaller.")
         _refuse_depth(self.text)

@@ -28,6 +28,10 @@ class MaskVocabulary:
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, stop_ids: Iterable[int]) -> None:
         """Raises UsageError for a vocabulary smaller than the tokenizer's, and for bad stop tokens."""
+        if tokenizer.codec.lead is None:
+            raise UsageError(
+                "The text of this tokenizer's tokens depends on their neighbours, so no mask can hold it."
+            )
         stop_ids = tuple(dict.fromkeys(int(token) for token in stop_ids))
         if vocab_size < tokenizer.vocab_size:
             raise UsageError(
@@ -87,7 +91,12 @@ class MaskVocabulary:
         whole = text.encode()
         if whole != data[: len(whole)] or (last and whole != data):
             return ()
-        tokens = self.tokenizer.encode(text) if last else self.llguidance.tokenize_partial(whole)[0]
+        encode = self.tokenizer.encode
+        tokens = encode(text, goes_on=True) if last else self.llguidance.tokenize_partial(whole)[0]
+        if (
+            last and b"".join(map(self.tokenizer.token_bytes, tokens)) != whole
+        ):  # it writes text in another form
+            return ()
         return tuple(self._until_stop(tokens))
 
     def _until_stop(self, tokens: Iterable[int]) -> Iterator[int]:
@@ -109,6 +118,17 @@ class _Known:
         self.longest = max(map(len, self.pieces))
         self._tokenizer = weakref.ref(tokenizer)
 
+    def spelled(self, data: bytes) -> list[int]:
+        """Tokens that write these bytes, the longest first; what none writes is left out."""
+        tokens, place = [], 0
+        while place < len(data):
+            for length in range(min(self.longest, len(data) - place), 0, -1):
+                if found := self.by_bytes.get(data[place : place + length]):
+                    tokens.append(found[0])
+                    break
+            place += length
+        return tokens
+
     @cached_property
     def by_bytes(self) -> dict[bytes, list[int]]:
         found: dict[bytes, list[int]] = {}
@@ -121,7 +141,7 @@ class _Known:
     def llguidance(self) -> llguidance.LLTokenizer:
         from llguidance import LLTokenizer, TokenizerWrapper
 
-        return LLTokenizer(TokenizerWrapper(_ForLLGuidance(self.pieces, self._tokenizer)))
+        return LLTokenizer(TokenizerWrapper(_ForLLGuidance(self, self._tokenizer)))
 
 
 class _ForLLGuidance:
@@ -129,14 +149,18 @@ class _ForLLGuidance:
 
     bos_token_id = None
 
-    def __init__(self, pieces: list[bytes], tokenizer: weakref.ref[Tokenizer]) -> None:
-        self.eos_token_id = len(pieces)
-        self.tokens = [*pieces, b"<end>"]
+    def __init__(self, known: _Known, tokenizer: weakref.ref[Tokenizer]) -> None:
+        self.eos_token_id = known.count
+        self.tokens = [*known.pieces, b"<end>"]
         self.special_token_ids = [self.eos_token_id]
+        self._known = known
         self._tokenizer = tokenizer
 
     def __call__(self, text: bytes) -> list[int]:
-        return self._tokenizer().encode(text.decode("utf-8"))
+        tokens = self._tokenizer().encode(text.decode("utf-8"), goes_on=True)
+        if b"".join(self.tokens[token] for token in tokens) == text:
+            return tokens
+        return self._known.spelled(text)  # a normaliser would write it in another form
 
 
 _KNOWN: weakref.WeakKeyDictionary[Tokenizer, _Known] = weakref.WeakKeyDictionary()
