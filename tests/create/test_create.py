@@ -16,9 +16,11 @@ from twofold.create.settings import CreateSettings
 from twofold.errors import DataError, FileError, Interrupted, UsageError
 from twofold.text.world import Village, VillageSettings
 from twofold.tokens.tokenizer import Tokenizer, bytes_only
+from twofold.training import presets
 from twofold.training.presets import Plan
 from twofold.training.progress import Silent
 from twofold.training.settings import FINETUNING_EPOCHS, FINETUNING_STEPS, TrainSettings
+from twofold.training.shapes import PRESETS
 
 TINY = CreateSettings(
     minutes=0.03, preset="nano", villagers=8, megabytes=0.12, conversations=60, questions=9, type="f16"
@@ -127,6 +129,15 @@ def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monke
             create(tmp_path / "out", CreateSettings(), say=told.append)
         assert f"a made-up village of {villagers} people" in told[-1]
         assert not any((tmp_path / "out").iterdir())
+
+
+def test_an_assistant_gets_the_time_that_its_tokens_take():
+    flops = PRESETS["nano"].config().flops_per_token(PRESETS["nano"].row_tokens)
+    found = [
+        pipeline.share_for_answers(Plan("nano", presets.COMPILED * speed * flops, 1, 16), 10)
+        for speed in (1e9, 12_500, 100)  # tokens a second
+    ]
+    assert found == [0.1, pytest.approx(pipeline.FINETUNE_TOKENS / 12_500 / 600), 0.2]
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):

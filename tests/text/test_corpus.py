@@ -267,6 +267,12 @@ def test_a_text_changed_into_invalid_utf8_is_an_error_when_read(tmp_path):
         (["train", "documents"], 7),
         (["held_out", "bytes"], 10**40),
         (["sha256"], None),
+        (["split"], {"seed": 0}),
+        (["split"], "x"),
+        (["reading"], ["x"]),
+        (["sources"], {"a": {"documents": 1}}),
+        (["sources"], [1]),
+        (["duplicates"], "x"),
     ],
 )
 def test_a_card_that_lies_is_refused(tmp_path, path, value):

@@ -170,7 +170,7 @@ def test_a_file_that_is_not_handed_out_is_named(tmp_path, monkeypatch):
     FakeHub(
         tmp_path, monkeypatch, download_fault=hub_fault("GatedRepoError", "You must accept its terms.\nMore")
     )
-    with pytest.raises(FileError, match=r"does not hand out hf://owner/name/train-0\.txt: You must accept"):
+    with pytest.raises(FileError, match=r"The data set owner/name is handed out only .*/datasets/owner/name"):
         list(read_documents(["hf://owner/name"]))
 
 

@@ -10,9 +10,8 @@ from collections import Counter
 
 import pytest
 
-from twofold.errors import FileError, UsageError
+from twofold.errors import UsageError
 from twofold.text import village_pools as pools
-from twofold.text.village_files import write_village
 from twofold.text.village_forms import ATTRIBUTES
 from twofold.text.village_telling import PHRASES
 from twofold.text.world import MOST_VILLAGERS, Village, VillageSettings
@@ -289,34 +288,6 @@ def test_the_village_does_not_depend_on_the_order_of_sets_or_hashes():
     }
     assert len(outputs) == 1
     assert len(outputs.pop()) > 20_000
-
-
-# Files
-
-
-def test_the_village_is_written_whole_as_files(tmp_path):
-    village = Village(VillageSettings(villagers=12, seed=3))
-    folder = write_village(village, tmp_path / "village", 20_000, 30)
-    rows = {path.name: path.read_text("utf-8").splitlines() for path in folder.glob("*.jsonl")}
-    documents = [json.loads(line)["text"] for line in rows["documents.jsonl"]]
-    assert documents == [document.text for document in village.documents(20_000)]
-    talks = [json.loads(line)["messages"] for line in rows["conversations.jsonl"]]
-    assert [[m["content"] for m in talk] for talk in talks] == [
-        [m.content for m in talk.messages] for talk in village.conversations(30)
-    ]
-    assert len(rows["questions-taught.jsonl"]) == len(rows["questions-held-out.jsonl"]) == 6 * 9 * 2
-    people = json.loads((folder / "villagers.json").read_text("utf-8"))
-    assert people["settings"]["seed"] == 3
-    assert [person["name"] for person in people["villagers"]] == [v.name for v in village.villagers]
-    assert sum(person["taught"] for person in people["villagers"]) == 6
-    with pytest.raises(FileError, match="already"):
-        write_village(village, folder, 1, 1)
-
-
-def test_a_village_that_fails_to_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(UsageError):
-        write_village(Village(VillageSettings(villagers=12)), tmp_path / "village", -1, 1)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_both_languages_say_the_same_things():

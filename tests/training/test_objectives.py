@@ -131,3 +131,34 @@ def test_micro_batches_cover_the_batch():
     assert sum(part.count() for part in parts) == batch.count()
     assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
     assert torch.equal(torch.cat([part.parts for part in parts]), batch.parts)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "more"),
+    [
+        (
+            "gemma2",
+            {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 9},
+        ),
+        ("mistral", {}),
+    ],
+)
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_windows_and_caps_stay_within_the_documents_of_a_row(make_model, on_cpu, model_type, more):
+    """A packed row costs what its documents cost alone."""
+    model = make_model(model_type=model_type, sliding_window=4, **more)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    row = torch.randint(0, model.config.vocab_size, (1, 18))
+    if on_cpu:
+        model.attend = CpuAttention(17, torch.float32)
+    parts = torch.tensor([[0] * 10 + [1] * 7])
+    targets = row[:, 1:].clone()
+    targets[0, 9] = IGNORE
+    together = next_token(model, Batch(row[:, :-1], targets, parts))
+    alone = next_token(model, Batch(row[:, :9], row[:, 1:10])) + next_token(
+        model, Batch(row[:, 10:17], row[:, 11:18])
+    )
+    assert together.item() == pytest.approx(alone.item(), rel=1e-5)
+    together.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())

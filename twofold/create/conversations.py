@@ -51,7 +51,6 @@ def chat_data(
     conversations: Sequence[Conversation],
     tokenizer: Tokenizer,
     settings: TrainSettings,
-    held_out: float = 0.02,
 ) -> Data:
     """What the loop needs to fine-tune: conversations packed whole into rows, learned on the assistant's
     tokens alone. The card says how many were cut or left out because they are longer than a row.

@@ -11,6 +11,7 @@ from typing import Any
 from twofold.create.questions import GROUPS, LANGUAGES, MODELS
 from twofold.create.settings import CreateSettings
 from twofold.files import as_written, read_json
+from twofold.hub import PREFIX
 from twofold.report import (
     Answer,
     Compression,
@@ -74,6 +75,7 @@ def summary(
     text = size(corpus.card["train"]["bytes"])
     environment = base.environment
     learned = short(base.result.get("tokens", 0))
+    fetched = any(source.startswith(PREFIX) for source in settings.text)
     origin = (
         f"{text} of text about a made-up village of {len(village.villagers)} people, in "
         f"{' and '.join(LANGUAGES[name] for name in village.settings.languages)}"
@@ -84,7 +86,7 @@ def summary(
         f"From {origin}, a tokenizer of {whole(base.model['vocab_size'])} tokens and a language model of "
         f"{short(sum(base.parameters.values()))} parameters, pretrained on {learned} tokens, "
         f"fine-tuned into an assistant, and taken away as two files. All of it took {duration(seconds)} on "
-        f"{environment.get('cores')} cores of {environment.get('processor')}, with no network."
+        f"{environment.get('cores')} cores of {environment.get('processor')}{'' if fetched else ', with no network'}."
     )
 
 

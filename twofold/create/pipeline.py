@@ -35,14 +35,15 @@ from twofold.tokens.conversations import read_conversations
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.loop import train
 from twofold.training.machine import best_device, choose_precision, keep_pages
-from twofold.training.presets import plan
+from twofold.training.presets import COMPILED, Plan, plan
 from twofold.training.progress import Progress, duration, progress_for
 from twofold.training.run_folder import finished
 from twofold.training.settings import FINETUNING, TrainSettings
 from twofold.training.shapes import PRESETS
 from twofold.twofiles.export import export
 
-FINETUNE_SHARE = 0.1  # of the minutes, at the most
+FINETUNE_TOKENS = 1_200_000  # answers and all, that an assistant is fine-tuned on
+FINETUNE_SHARE, LARGEST_SHARE = 0.1, 0.2  # of the minutes, for them: at the least, and at the most
 TOKENS_PER_VILLAGER = 100_000  # of training, for a model to know all about them (docs/log.md)
 FEWEST, MOST = 40, 2000  # villagers, unless a number is given
 VILLAGE_HELD_OUT = 0.02  # of the village's bytes; the questions measure more than this does
@@ -177,14 +178,27 @@ def decide(work: Work) -> dict[str, Any]:
     villagers = work.settings.villagers
     if villagers is None:
         villagers = min(max(decided.tokens // TOKENS_PER_VILLAGER, FEWEST), MOST)
-    write_json(path, {**asdict(decided), "villagers": villagers})
     shape = PRESETS[decided.preset].config()
+    share = share_for_answers(decided, work.settings.minutes)
+    write_json(path, {**asdict(decided), "villagers": villagers, "finetune_share": share})
     work.say(
         f"Plan: a {decided.preset!r} model of about {shape.count_parameters() / 1e6:.1f} M parameters, "
         f"{decided.tokens / 1e6:.1f} M tokens expected in {duration(60 * minutes)} on this machine "
         f"({decided.flops / 1e9:.0f} GFLOP/s in {str(precision).removeprefix('torch.')})"
     )
     return read_json(path)
+
+
+def share_for_answers(decided: Plan, minutes: float) -> float:
+    """What part of the minutes the assistant gets: what its tokens take, uncompiled, within limits."""
+    shape = PRESETS[decided.preset]
+    speed = decided.flops / COMPILED / shape.config().flops_per_token(shape.row_tokens)
+    return min(max(FINETUNE_TOKENS / speed / (60 * minutes), FINETUNE_SHARE), LARGEST_SHARE)
+
+
+def finetune_share(decided: dict[str, Any]) -> float:
+    """Of the minutes, that for the assistant."""
+    return decided.get("finetune_share", FINETUNE_SHARE)
 
 
 def tokenize(work: Work, corpus: Corpus, decided: dict[str, Any]) -> Tokenizer:
@@ -211,7 +225,7 @@ def pretrain(work: Work, corpus: Corpus, tokenizer: Tokenizer, decided: dict[str
     """Stage 3: knowledge."""
     run = work.folder / "base"
     if finished(run) is None:
-        settings = train_settings(work, decided, work.settings.minutes * (1 - FINETUNE_SHARE))
+        settings = train_settings(work, decided, work.settings.minutes * (1 - finetune_share(decided)))
         data = pretraining_data(work.folder / "tokens", tokenizer, settings, corpus.card)
         torch.manual_seed(work.settings.seed)
         model = Transformer(PRESETS[decided["preset"]].config(tokenizer.vocab_size))
@@ -236,7 +250,7 @@ def finetune(
     run = work.folder / "assistant"
     if finished(run) is not None:
         return
-    settings = train_settings(work, decided, work.settings.minutes * FINETUNE_SHARE)
+    settings = train_settings(work, decided, work.settings.minutes * finetune_share(decided))
     settings = replace(settings, **FINETUNING)
     model, _ = load_folder(work.folder / "base")
     conversations = list(chat_source(work, corpus, village))

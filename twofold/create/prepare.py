@@ -46,8 +46,8 @@ def prepare_tokens(
 
 
 def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
-    """Each text's tokens, after the token that starts every sequence."""
-    start = np.array([tokenizer.end_of_text])
+    """Each text's tokens, after what starts every sequence."""
+    start = np.array(tokenizer.start_ids or tokenizer.ends(chat=False), np.int32)
     for batch in _batches(texts):
         for tokens in tokenizer.encode_batch(batch):
             yield np.concatenate((start, tokens))

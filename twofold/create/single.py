@@ -17,13 +17,15 @@ from twofold.create.prepare import prepare_tokens, pretraining_data
 from twofold.create.questions import write_samples
 from twofold.errors import FileError, UsageError
 from twofold.files import read_json, write_json
-from twofold.models.load import load_model
+from twofold.models.load import load_frozen, load_model
+from twofold.models.lora import LoraSettings
 from twofold.models.transformer import Transformer
 from twofold.report import report_of_run, write_report
 from twofold.text.corpus import STORE, Corpus, build_corpus
 from twofold.text.sources import ReadReport, read_documents
 from twofold.tokens.conversations import ConversationReport, read_conversations
 from twofold.tokens.tokenizer import Tokenizer
+from twofold.training.adapting import NewAdapter
 from twofold.training.loop import goes_on, train
 from twofold.training.machine import best_device, choose_precision
 from twofold.training.parallel import Layout, join
@@ -103,12 +105,15 @@ def finetune(
     resume: bool = False,
     progress: Progress | None = None,
     layout: Layout | None = None,
+    adapter: LoraSettings | None = None,
 ) -> Path:
-    """Fine-tune the model at `model` on the conversations in `chat`; return the new run's report."""
+    """Fine-tune the model at `model` on the conversations in `chat`; return the new run's report. With `adapter`,
+    only an adapter beside it is trained, which is what the run then holds."""
     ranks = join()
     resume = goes_on(run, resume, ranks)
     ranks.first_does(lambda: _check_new(run, resume))
-    transformer, tokenizer, _ = load_model(model)
+    transformer, tokenizer, info = load_model(model) if adapter is None else load_frozen(model)
+    base = str(info.path.resolve() if model.exists() else model)  # the hub's name, as it was asked for
     report = ConversationReport()
     conversations = list(read_conversations(chat, on_bad=bad_files, report=report))
     row = min(transformer.config.max_position_embeddings, LONGEST_ROW)
@@ -134,6 +139,7 @@ def finetune(
         resume=resume,
         progress=progress,
         layout=layout,
+        adapter=None if adapter is None else NewAdapter(adapter, base),
     )
     return ranks.first_does(lambda: write_report(run / "report.html", report_of_run(run)))
 

@@ -218,12 +218,17 @@ class Corpus:
             if card["format"] != FORMAT or card["version"] != VERSION:
                 raise ValueError("it is of another kind or version")
             counts = [card["documents"], card["bytes"], card["index"]["size"]]
-            for side in SIDES:
-                counts += [card[side]["documents"], card[side]["bytes"]]
+            counts += [card["empty"], card["duplicates"], card["duplicate_bytes"]]
+            for part in (*(card[side] for side in SIDES), *card["sources"].values()):
+                counts += [part["documents"], part["bytes"]]
+            if not {"rule", "seed"} <= card["split"].keys() or not isinstance(
+                card.get("reading") or {}, dict
+            ):
+                raise ValueError("what it says of the split, or of how it was read, is missing or no object")
             if any(type(count) is not int or count < 0 for count in counts):
                 raise ValueError("a count is not a whole number")
             digests = {STORE: card["sha256"], INDEX: card["index"]["sha256"]}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileError(f"{folder / CARD} is not a valid corpus card: {error}.") from error
         for name, size in ((STORE, card["bytes"]), (INDEX, card["index"]["size"])):
             path = folder / name

@@ -70,16 +70,3 @@ class HeldOutRows:
             count = max(steps // int(self._steps[order[first]]), 1)
             yield self.rows(order[first : first + count])
             first += count
-
-
-def held_out_rows(shards: Shards, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """All evaluation rows in document order: inputs and targets, int64 [N, length], IGNORED where there is
-    nothing to score. For small corpora; `HeldOutRows.batches` needs less memory."""
-    rows = HeldOutRows(shards, length)
-    inputs = np.zeros((len(rows), length), np.int64)
-    targets = np.full((len(rows), length), IGNORED, np.int64)
-    for first in range(0, len(rows), 256):
-        some_inputs, some_targets = rows.rows(range(first, min(first + 256, len(rows))))
-        inputs[first : first + 256, : some_inputs.shape[1]] = some_inputs
-        targets[first : first + 256, : some_targets.shape[1]] = some_targets
-    return inputs, targets

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from twofold.errors import FileError, UsageError
+from twofold.hub import PREFIX, library, reason, refusal
 
-PREFIX = "hf://"
 _ADDRESS = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+?)((?:/[\w.@+=-]+)*)/?(?::([\w.-]+))?")
 _DATA = re.compile(r".*\.(parquet|((jsonl|ndjson|json|txt)(\.gz|\.zst)?))", re.IGNORECASE)
 _NOT_DATA = re.compile(
@@ -64,31 +64,21 @@ def choose_files(names: list[str], address: HubAddress) -> list[str]:
 def hub_files(address: str) -> Iterator[tuple[str, Path]]:
     """Pairs (name to show, local path) of the files an address means; each is fetched when its turn comes.
     Raises FileError with what to do where the set or the network is not there."""
-    try:
-        import huggingface_hub as hub
-        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-    except ImportError as error:
-        raise UsageError(
-            f"Reading {address} needs huggingface_hub. Install it: pip install 'twofold[hub]'."
-        ) from error
+    hub = library(f"Reading {address}")
     parts = parse_address(address)
     try:
         names = hub.HfApi().list_repo_files(parts.repository, repo_type="dataset")
-    except RepositoryNotFoundError as error:
-        raise FileError(
-            f"There is no data set {parts.repository} on the hub, or it is private. Check its name, "
-            "or log in: hf auth login."
-        ) from error
     except Exception as error:  # each release raises others for "offline": OSError, httpx, requests
+        if told := refusal(error, "data set", parts.repository):
+            raise told from error
         yield from _cached(parts, error)
         return
     for name in choose_files(names, parts):
         try:
             path = hub.hf_hub_download(parts.repository, name, repo_type="dataset")
-        except HfHubHTTPError as error:
-            raise FileError(f"The hub does not hand out {_name(parts)}/{name}: {_reason(error)}.") from error
         except Exception as error:
-            raise FileError(f"Fetching {_name(parts)}/{name} failed: {_reason(error)}.") from error
+            told = refusal(error, "data set", parts.repository)
+            raise told or FileError(f"Fetching {_name(parts)}/{name} failed: {reason(error)}.") from error
         yield f"{_name(parts)}/{name}", Path(path)
 
 
@@ -100,7 +90,7 @@ def _cached(parts: HubAddress, error: Exception) -> Iterator[tuple[str, Path]]:
         folder = Path(hub.snapshot_download(parts.repository, repo_type="dataset", local_files_only=True))
     except Exception:
         raise FileError(
-            f"{_name(parts)} cannot be fetched: the hub cannot be reached ({_reason(error)}), and the set is "
+            f"{_name(parts)} cannot be fetched: the hub cannot be reached ({reason(error)}), and the set is "
             "not in its cache. Try again with a network and without HF_HUB_OFFLINE, or name files instead."
         ) from error
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
@@ -118,8 +108,3 @@ def _is_of_split(name: str, split: str) -> bool:
 
 def _some(names: list[str]) -> str:
     return ", ".join(sorted(names)[:8]) + (", …" if len(names) > 8 else "")
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".")

@@ -78,7 +78,6 @@ class PackedConversations:
         self._lengths = np.array([len(ids) - 1 for ids, _ in self._kept], np.int64)
         self._epoch, self._rows = 0, pack_conversations(self._lengths, length, seed=seed)
         self.rows_per_epoch = len(self._rows)
-        self.padding_per_epoch = self.rows_per_epoch * length - int(self._lengths.sum())
 
     def __len__(self) -> int:
         """How many conversations are learned from."""

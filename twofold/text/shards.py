@@ -210,7 +210,6 @@ class Shards:
         self.folder, self.manifest = folder, manifest
         self.lengths, self.document_bytes = lengths, document_bytes
         self.vocab_size: int = manifest["vocab_size"]
-        self.tokenizer_fingerprint: str = manifest["tokenizer_fingerprint"]
         self.documents = len(lengths)
         self.total_tokens = int(lengths.sum())
         self.text_bytes = int(document_bytes.sum())

@@ -42,10 +42,6 @@ class Dice:
             result[i], result[j] = result[j], result[i]
         return result
 
-    def some(self, items: Sequence[Item], count: int) -> list[Item]:
-        """`count` different places of `items`, in random order; all of them when there are fewer."""
-        return self.shuffled(items)[:count]
-
 
 class Deck(Generic[Item]):
     """Deals its cards in random order and starts over when all are dealt: after any number of

@@ -8,8 +8,6 @@ that any value met in a text can be traced to the villager it belongs to.
 
 from __future__ import annotations
 
-VILLAGE = "Larkmoor"
-
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())

@@ -13,12 +13,12 @@ see; else the fused kernel with a mask. Source: Dong et al. 2024 (arXiv 2412.054
 from __future__ import annotations
 
 from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from twofold.models.transformer import Attend, causal_attention
+from twofold.models.attention import Attend, causal_attention, masked_attention
 
 LONGEST = 512  # tokens in a row, above which the probabilities would cost too much memory
 BLOCK = 128  # queries: smaller products run less well than they save
@@ -89,11 +89,17 @@ class CpuAttention:
             found.mask = torch.where(_same(parts_BT)[:, None, None], self.mask[:T, :T], float("-inf"))
         return found
 
-    def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
-        """[B, H, T, C]; other lengths, dtypes and devices than the mask's go to the fused kernel."""
+    def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, **looks: Any) -> Tensor:
+        """[B, H, T, C]; other lengths, dtypes and devices than the mask's go to the fused kernel, and so do the
+        layers that look otherwise (see `Attend`)."""
         T = q_BHTC.shape[2]
-        if self.mask.shape[-1] < T or q_BHTC.dtype != self.mask.dtype or q_BHTC.device != self.mask.device:
-            return FusedAttention(self.parts)(layer, q_BHTC, k_BKTC, v_BKTC)
+        if (
+            looks
+            or self.mask.shape[-1] < T
+            or q_BHTC.dtype != self.mask.dtype
+            or q_BHTC.device != self.mask.device
+        ):
+            return FusedAttention(self.parts)(layer, q_BHTC, k_BKTC, v_BKTC, **looks)
         K = k_BKTC.shape[1]
         k, v = (x.to(q_BHTC.dtype).contiguous() for x in (k_BKTC, v_BKTC))
         q = q_BHTC.unflatten(1, (K, -1))
@@ -106,15 +112,13 @@ class FusedAttention:
     def __init__(self, parts_BT: Tensor | None) -> None:
         self.parts = parts_BT
 
-    def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
-        """[B, H, T, C]."""
+    def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, **looks: Any) -> Tensor:
+        """[B, H, T, C]; for `looks`, see `Attend`."""
         if self.parts is None:
-            return causal_attention(layer, q_BHTC, k_BKTC, v_BKTC)
-        if q_BHTC.is_cuda and torch.compiler.is_compiling():
+            return causal_attention(layer, q_BHTC, k_BKTC, v_BKTC, **looks)
+        if q_BHTC.is_cuda and torch.compiler.is_compiling() and not looks:
             return flexible(q_BHTC, k_BKTC, v_BKTC, self.parts)
-        grouped = q_BHTC.shape[1] != k_BKTC.shape[1]
-        mask = _same(self.parts).tril()[:, None]
-        return F.scaled_dot_product_attention(q_BHTC, k_BKTC, v_BKTC, attn_mask=mask, enable_gqa=grouped)
+        return masked_attention(q_BHTC, k_BKTC, v_BKTC, _same(self.parts).tril()[:, None], **looks)
 
 
 def flexible(q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, parts_BT: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-`checkpoints/step-00001200/` holds model.safetensors, optimizer.safetensors (one of each for every process) and
-state.json with the counters and the SHA-256 of the others. A folder takes its name only when it is whole and on
-the disk, so a kill at any moment leaves the older ones. A damaged newest one is set aside for the one before.
+`checkpoints/step-00001200/` holds model.safetensors (what is learned of it), optimizer.safetensors (one of each for
+every process) and state.json with the counters and the SHA-256 of the others. A folder takes its name only when it is
+whole and on the disk, so a kill at any moment leaves the older ones. A damaged newest one is set aside for the one
+before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from twofold.errors import FileError
 from twofold.files import atomic_folder, read_json, sha256, write_json
 from twofold.models.transformer import Transformer
+from twofold.training.adapting import learned
 from twofold.training.optimizers import Optimizer
 from twofold.training.parallel import Ranks
 from twofold.training.slices import file_name, read_parts, write_parts
@@ -49,7 +51,7 @@ def save_checkpoint(
     path = run / "checkpoints" / f"step-{state['step']:08d}"
     if ranks.agree(path.exists()):
         return path
-    kinds = {"model": model.state_dict(), "optimizer": optimizer.tensors()}
+    kinds = {"model": learned(model), "optimizer": optimizer.tensors()}
     with atomic_folder(path) if ranks.first else nullcontext() as folder:
         folder = ranks.agree(folder)
 
@@ -121,6 +123,6 @@ def _load(path: Path, model: Transformer, optimizer: Optimizer, ranks: Ranks) ->
     for name in sorted(hashes)[ranks.rank :: ranks.world]:  # the processes share the checking
         if sha256(path / name) != hashes[name]:
             raise FileError(f"{path / name} is damaged: its contents have changed since it was written.")
-    for kind, tensors in (("model", model.state_dict()), ("optimizer", optimizer.tensors())):
+    for kind, tensors in (("model", learned(model)), ("optimizer", optimizer.tensors())):
         read_parts([path / name for name in sorted(hashes) if name.startswith(kind)], tensors)
     return state

@@ -21,10 +21,10 @@ import torch
 
 from twofold.errors import Interrupted, TrainingError
 from twofold.files import write_json
-from twofold.models.folder import save_folder
 from twofold.models.transformer import Transformer, causal_attention
 from twofold.text.held_out import HeldOutRows
 from twofold.tokens.tokenizer import Tokenizer
+from twofold.training.adapting import NewAdapter, learned, write_model
 from twofold.training.attention import CpuAttention
 from twofold.training.batches import Batches, split_batch
 from twofold.training.checkpoints import load_checkpoint, save_checkpoint
@@ -86,31 +86,33 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     layout: Layout | None = None,
+    adapter: NewAdapter | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place until the settings say it is enough; return what `run.json` then holds.
 
-    A model on the meta device, of which no process holds more than its share, gets fresh weights from the seed.
-    Started by torchrun, all its processes train one model, laid out as `layout` says; the first one writes.
-    With `resume`, an unfinished run in the folder goes on and a finished one is returned as it is (with its
-    weights in `run`, not in `model`, as after a run of many processes). Raises Interrupted after Ctrl-C or
-    SIGTERM, everything saved; TrainingError when the loss is no longer finite; UsageError and FileError about
-    the folder.
+    With `adapter`, the model is frozen; the adapter beside it is trained, and it alone is written. A model on the
+    meta device, of which no process holds more than its share, gets fresh weights from the seed. Started by torchrun,
+    all its processes train one model, laid out as `layout` says; the first one writes. With `resume`, an unfinished
+    run in the folder goes on and a finished one is returned as it is (with its weights in `run`, not in `model`, as
+    after a run of many processes). Raises Interrupted after Ctrl-C or SIGTERM, everything saved; TrainingError when
+    the loss is no longer finite; UsageError and FileError about the folder.
     """
     run, ranks, layout = Path(run), join(), layout or Layout()
     resume = goes_on(run, resume, ranks)
     if resume and (done := ranks.agree(finished(run))) is not None:
         return done
-    asked = {"name": name, **settings.to_json(), "model": asdict(model.config)}
+    speak = progress if ranks.first and progress else Silent()
+    card = {} if adapter is None else adapter.attach(model, layout, settings.seed, tokenizer, data, speak)
+    asked = {"name": name, **settings.to_json(), "model": asdict(model.config), **card}
     ranks.first_does(lambda: claim(run, asked, resume))
     again = "The same command" if resume else "The same command with --resume"
-    speak = progress if ranks.first and progress else Silent()
     loop = _Loop(run, model, data, settings, objective, speak, again, layout)
     try:
         with deaths_explained(ranks.world == 1, again):
             loop.go()
             result = loop.finish()
-            weights = gathered(model.state_dict(), ranks)
-            ranks.first_does(lambda: save_folder(run, model, tokenizer, chat=chat, weights=weights))
+            weights = gathered(learned(model), ranks)
+            ranks.first_does(lambda: write_model(run, model, tokenizer, weights, adapter, chat=chat))
     finally:
         loop.close()
     record = {
@@ -120,6 +122,7 @@ def train(
         "parameters": model.config.parameters_by_part(),
         "data": data.card or {},
         "result": result,
+        **card,
         "environment": environment(loop.device, loop.precision)
         | {"processes": ranks.world, **asdict(layout)},
     }
@@ -170,6 +173,8 @@ class _Loop:
         self.computation = Computation(self.through(objective), blocks)
         self.metrics = Metrics(run / "metrics.jsonl", self.state.step) if self.ranks.first else None
         self.flops_per_token = model.config.flops_per_token(settings.row_tokens)
+        if not model.output_weight.requires_grad:  # of a frozen matrix no gradient is computed
+            self.flops_per_token *= 2 / 3
         self.began = time.perf_counter() - self.state.seconds
         self.saved_at = time.perf_counter()
         self.nats = self.counted = self.places = 0

@@ -63,6 +63,9 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
 
         return divided_cross_entropy(hidden, model.output_weight, batch.targets, IGNORE)
     hidden = hidden.flatten(0, 1)
+    if model.config.final_logit_softcapping is not None:
+        scores = model.logits(hidden).float()
+        return F.cross_entropy(scores, batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
     return F.linear_cross_entropy(
         hidden,
         model.output_weight.to(hidden.dtype),

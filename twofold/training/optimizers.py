@@ -1,4 +1,4 @@
-"""Muon for the trunk's matrices, AdamW for everything else, behind one `step`.
+"""Muon for the trunk's matrices, AdamW for everything else, behind one `step`; what is frozen is left alone.
 
 Muon replaces a matrix's gradient (with momentum) by the nearest semi-orthogonal matrix, found with five
 Newton-Schulz iterations, in the precision of the run's matrix products; all matrices of one shape go
@@ -12,9 +12,10 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from twofold.training.settings import TrainSettings
+from twofold.models.transformer import Transformer
+from twofold.training.settings import TrainSettings, adapter_rate
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero among those that keep singular values near one
 
@@ -81,12 +82,17 @@ class Optimizer:
     that of the matrix products, float32 or bfloat16."""
 
     def __init__(
-        self, model: nn.Module, settings: TrainSettings, precision: torch.dtype = torch.float32
+        self, model: Transformer, settings: TrainSettings, precision: torch.dtype = torch.float32
     ) -> None:
         self.settings = settings
         groups = group_parameters(model.named_parameters())
         self.muon = Muon(groups["matrices"], settings.momentum, precision)
-        rates = {"embeddings": settings.embedding_lr, "norms": settings.norm_lr}
+        rates = {
+            "embeddings": settings.embedding_lr,
+            "norms": settings.norm_lr,
+            "adapters": adapter_rate(model.config.hidden_size, settings),
+        }
+        rates = {kind: rate for kind, rate in rates.items() if groups[kind]}
         self.names = {kind: list(groups[kind]) for kind in rates}
         self.adamw = torch.optim.AdamW(
             [
@@ -127,12 +133,17 @@ class Optimizer:
 
 
 def group_parameters(named: Iterable[tuple[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Every parameter in exactly one group: "matrices" (the trunk's), "embeddings", "norms"."""
-    groups: dict[str, dict[str, Tensor]] = {"matrices": {}, "embeddings": {}, "norms": {}}
+    """Every parameter that is learned in exactly one group: "matrices" (the trunk's), "embeddings", "norms",
+    "adapters"."""
+    groups: dict[str, dict[str, Tensor]] = {"matrices": {}, "embeddings": {}, "norms": {}, "adapters": {}}
     for name, parameter in named:
-        if parameter.ndim < 2:
+        if not parameter.requires_grad:
+            continue
+        if ".lora." in name:
+            kind = "adapters"
+        elif parameter.ndim < 2:
             kind = "norms"
-        elif "embed_tokens" in name or "lm_head" in name:
+        elif "embed_" in name or "lm_head" in name:
             kind = "embeddings"
         else:
             kind = "matrices"

@@ -1,22 +1,34 @@
 """Which size of model (`shapes.py`) a machine can train well in the time there is.
 
 A preset is a shape and a length of row. The choice is a rule of thumb until scaling laws are fitted: the
-largest model that would still see TOKENS_PER_PARAMETER tokens for each parameter of its matrix products.
+largest model that would still see TOKENS_PER_PARAMETER tokens for each parameter of its matrix products. How fast
+tokens go through a shape is measured: what training reaches of a machine's peak differs too much from one to the next.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
-from twofold.training.machine import matmul_peak
-from twofold.training.shapes import PRESETS
+from twofold.models.transformer import Transformer
+from twofold.training.attention import CpuAttention
+from twofold.training.compiling import seconds_of
+from twofold.training.machine import keep_pages
+from twofold.training.objectives import Batch, next_token
+from twofold.training.optimizers import Optimizer
+from twofold.training.settings import TrainSettings
+from twofold.training.shapes import PRESETS, Preset
 
 TOKENS_PER_PARAMETER = 5
-EFFICIENCY = 0.5  # share of the matmul peak that training reaches at these sizes
+COMPILED = 1.25  # how much faster than a plain step a run is, for it may compile, with caution
 STEPS = 3000  # a run wants at least so many: small batches learn more from the same tokens (docs/log.md)
 TOKENS_PER_WIDTH = 32  # in a step, for each channel: with fewer, Muon's own work would weigh too much
+_WORK = 4e11  # operations of a step that is measured, at most, where a row does not take more
 
 
 @dataclass(frozen=True)
@@ -37,21 +49,64 @@ def plan(
     processes: int = 1,
 ) -> Plan:
     """Choose a preset (unless named) and a batch for `minutes` of training on so many such devices."""
-    flops = EFFICIENCY * matmul_peak(precision, device.type) * processes
 
     def tokens(name: str) -> int:
-        shape = PRESETS[name]
-        return int(60 * minutes * flops / shape.config().flops_per_token(shape.row_tokens))
+        return int(60 * minutes * processes * tokens_per_second(name, device, precision))
 
-    if preset is None:
-        fitting = [
-            name
-            for name in PRESETS
-            if tokens(name) >= TOKENS_PER_PARAMETER * PRESETS[name].config().matmul_parameters()
-        ]
-        preset = fitting[-1] if fitting else next(iter(PRESETS))
+    chosen = next(iter(PRESETS)) if preset is None else preset
+    expected = tokens(chosen)
+    for name in PRESETS if preset is None else ():  # the larger ones are tried while the smaller ones fit
+        expected_here = expected if name == chosen else tokens(name)
+        if expected_here < TOKENS_PER_PARAMETER * PRESETS[name].config().matmul_parameters():
+            break
+        chosen, expected = name, expected_here
+    shape = PRESETS[chosen]
+    rows = max(expected // STEPS // shape.row_tokens, _least_rows(shape))
+    rows = 1 << rows.bit_length() - 1  # a power of two
+    rows = -(-min(rows, 64) // processes) * processes
+    flops = expected / (60 * minutes) * shape.config().flops_per_token(shape.row_tokens)
+    return Plan(chosen, flops, expected, rows)
+
+
+@cache
+def tokens_per_second(preset: str, device: torch.device, precision: torch.dtype) -> float:
+    """Of training a preset's shape on this device: a few small steps, a second or two where they can be called so."""
+    keep_pages()
     shape = PRESETS[preset]
-    rows = max(tokens(preset) // STEPS, TOKENS_PER_WIDTH * shape.width) // shape.row_tokens
-    rows = 1 << max(rows, 1).bit_length() - 1  # a power of two
-    rows = -(-min(max(rows, 8), 64) // processes) * processes
-    return Plan(preset, flops, tokens(preset), rows)
+    work = shape.config().flops_per_token(shape.row_tokens) * shape.row_tokens  # of a row
+    rows = min(max(int(_WORK / work), 1), _least_rows(shape))
+    with torch.random.fork_rng(), torch.device(device):
+        torch.manual_seed(0)
+        model = Transformer(shape.config()).train()
+        tokens = torch.randint(shape.vocab_size, (rows, shape.row_tokens + 1))
+        batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    optimizer = Optimizer(model, TrainSettings(steps=1), precision)
+    model.keep_rotary(shape.row_tokens)
+    if device.type == "cpu":
+        model.attend = CpuAttention(shape.row_tokens, precision)
+
+    def gradient() -> None:
+        exact = precision is torch.float32
+        with contextlib.nullcontext() if exact else torch.autocast(device.type, dtype=precision):
+            loss = next_token(model, batch)
+        loss.backward()
+        loss.item()  # waits for the device
+
+    def update() -> None:
+        optimizer.step(1.0)
+        next(model.parameters()).flatten()[0].item()
+
+    whole = _least_rows(shape)  # of which a step has that many, one update
+    return COMPILED * whole * shape.row_tokens / (_seconds(gradient) * whole / rows + _seconds(update))
+
+
+def _least_rows(shape: Preset) -> int:
+    return max(TOKENS_PER_WIDTH * shape.width // shape.row_tokens, 8)
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    """Of one call: the first where it takes long, else the best of two more."""
+    start = time.perf_counter()
+    step()
+    first = time.perf_counter() - start
+    return first if first > 2 else seconds_of(step, 2)

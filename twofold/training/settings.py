@@ -26,6 +26,7 @@ class TrainSettings:
     matrix_lr: float = 0.02  # Muon, for the trunk's matrices
     embedding_lr: float = 0.01  # AdamW, for the embedding and output matrices
     norm_lr: float = 0.01  # AdamW, for the norms' weights
+    adapter_lr: float | None = None  # AdamW, for an adapter; None: by the model's width, see `adapter_rate`
     weight_decay: float = 0.0  # decoupled, on matrices, following the schedule
     momentum: float = 0.95  # Muon's
     beta1: float = 0.8  # AdamW's
@@ -57,7 +58,15 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, and is {value}.")
-        for name in ("minutes", "clip", "checkpoint_seconds", "matrix_lr", "embedding_lr", "norm_lr"):
+        for name in (
+            "minutes",
+            "clip",
+            "checkpoint_seconds",
+            "matrix_lr",
+            "embedding_lr",
+            "norm_lr",
+            "adapter_lr",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0, and is {value}.")
@@ -81,6 +90,15 @@ class TrainSettings:
 FINETUNING = {"matrix_lr": 0.006, "embedding_lr": 0.0005, "norm_lr": 0.0005, "warmdown": 0.8}
 FINETUNING_STEPS = 150  # at the least: fewer do not teach the form of a conversation
 FINETUNING_EPOCHS = 3  # more teach the conversations' own facts by heart, and cost what pretraining taught
+
+
+def adapter_rate(width: int, settings: TrainSettings) -> float:
+    """The learning rate of an adapter to a model of this width.
+
+    Unless given, ten times what is usual for such a model itself, and less for wider ones. Source: Schulman et al.
+    2025, "LoRA Without Regret" (thinkingmachines.ai/blog/lora), on Llama models with alpha 32.
+    """
+    return settings.adapter_lr or 5e-4 * (2000 / width) ** 0.78
 
 
 def rate_share(step: int, steps: int, settings: TrainSettings) -> float:

@@ -27,6 +27,10 @@ from twofold.models.transformer import Transformer
 def divide(model: Transformer, mesh: DeviceMesh) -> None:
     """Divide the model among the processes of a one-dimensional mesh, in place. Raises UsageError where it cannot."""
     config, parts = model.config, mesh.size()
+    if config.model_type != "qwen3" or config.attention_bias:
+        raise UsageError(
+            "--tensor divides models of the qwen3 family without biases only. Use --shards for this one."
+        )
     for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size"):
         if getattr(config, name) % parts:
             raise UsageError(
