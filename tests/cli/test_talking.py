@@ -137,6 +137,8 @@ def test_generate_says_how_fast_it_was(greeter, capsys):
         (["-n", "0"], 2, "-n"),
         (["--stop", ""], 2, "stop string"),
         (["x" * 500], 2, "context holds 120"),
+        (["x" * 50, "--context", "40"], 2, "context holds 40"),
+        (["--context", "121"], 2, "positions allow 1 to 120"),
         (["--decoder", "beem"], 2, "There are: sample"),
         (["--decoder", "beam:width=x"], 2, "must be a number"),
         (["--mask", "regex:("], 2, "("),
@@ -256,6 +258,13 @@ def test_choose_asks_in_a_conversation(greeter, talk):
     assert out.startswith("'Hi you.' 100.00 %")
 
 
+def test_what_is_no_text_is_told_or_harmless(greeter, talk, monkeypatch):
+    code, _, message = talk("choose", greeter, "-", "a", "b", said=b"\xff")
+    assert code == 2
+    assert "not text in UTF-8" in message
+    assert talk("generate", greeter, "a", "--stop", "\udcff", "--max-tokens", 2)[0] == 0
+
+
 @pytest.mark.parametrize("choices", [["one"], ["a", "a"], ["a", ""], ["a", "ab"]])
 def test_choose_tells_what_cannot_be_compared(greeter, talk, choices):
     code, _, message = talk("choose", greeter, "H", *choices)
@@ -319,6 +328,7 @@ def test_a_saved_conversation_is_never_overwritten(greeter, talk, tmp_path):
     _, _, errors = talk("chat", greeter, said=f"Hi\n/save {tmp_path}/here\n/save\n/what\n".encode())
     assert "exists already" in errors
     assert "Say where" in errors
+    assert talk("chat", greeter, said=b"Hi\n/save ~nobody/x\nHi\n")[1] == "Hi you.\n" * 2
     assert "There is no /what" in errors
     assert (tmp_path / "here").read_text() == "precious"
 

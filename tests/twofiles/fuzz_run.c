@@ -9,7 +9,7 @@
 void door_unpack(int type, const uint8_t *at, int count, float *out) { unpack(type, at, count, out); }
 
 void door_exponential(const float *x, int count, float *out) {
-    for (int i = 0; i < count; i += 16) *(F *)&out[i] = exponential(*(const F *)&x[i]);
+    for (int i = 0; i < count; i += W) *(AnyF *)&out[i] = exponential(*(const AnyF *)&x[i]);
 }
 
 void door_product(int type, int rows, int width, const uint8_t *raw, int T, const float *x, float *out, int threads) {

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import gguf
 import jinja2
@@ -13,7 +14,7 @@ from twofold.cli.export import export as export_command
 from twofold.errors import FileError, UsageError
 from twofold.models.config import TransformerConfig
 from twofold.models.folder import save_folder
-from twofold.models.from_gguf import gguf_name, open_gguf
+from twofold.models.from_gguf import open_gguf
 from twofold.models.gguf import read_gguf
 from twofold.models.load import load_model
 from twofold.models.transformer import Transformer
@@ -27,7 +28,7 @@ def metadata(folder) -> dict:
 
 def test_the_folder_holds_the_two_files_and_what_goes_with_them(exported):
     names = sorted(path.name for path in exported().iterdir())
-    assert names == ["Modelfile", "README.txt", "model.gguf", "run.py"]
+    assert names == ["Modelfile", "README.txt", "model.gguf", "run.c", "run.py"]
 
 
 @pytest.mark.parametrize(("name", "chat"), [("tied", True), ("base", False)])
@@ -87,14 +88,17 @@ def test_tensors_are_named_as_llama_cpp_names_them(name, tied, exported):
         expected.discard("output.weight")
     reader = gguf.GGUFReader(exported(name, "f32") / "model.gguf")
     assert {tensor.name for tensor in reader.tensors} == expected
-    assert all(gguf_name(key) == names.get_name(key, try_suffixes=(".weight",)) for key in model.state_dict())
 
 
 @pytest.mark.parametrize("type", ["f32", "f16", "bf16", "q8_0"])
 def test_matrices_are_of_the_type_asked_for_and_norms_are_float32(type, exported, folders):
     reader = gguf.GGUFReader(exported("tied", type) / "model.gguf")
     model, _, _ = load_model(folders / "tied")
-    weights = {gguf_name(name): tensor.numpy() for name, tensor in model.state_dict().items()}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, 2)
+    weights = {
+        names.get_name(name, try_suffixes=(".weight",)): tensor.numpy()
+        for name, tensor in model.state_dict().items()
+    }
     assert len(reader.tensors) == len(weights)
     for tensor in reader.tensors:
         weight = weights[tensor.name]
@@ -125,7 +129,7 @@ def test_a_gguf_can_be_exported_again_as_another_type(exported, tmp_path):
 
 def test_an_export_of_the_same_model_is_the_same_to_the_byte(exported, folders, tmp_path):
     export(folders / "tied", tmp_path / "tied-q8_0", type="q8_0")
-    for name in ("model.gguf", "run.py", "Modelfile", "README.txt"):
+    for name in ("model.gguf", "run.py", "run.c", "Modelfile", "README.txt"):
         assert (tmp_path / "tied-q8_0" / name).read_bytes() == (exported("tied", "q8_0") / name).read_bytes()
 
 
@@ -218,6 +222,7 @@ def test_an_earlier_export_is_replaced_and_other_files_are_not(folders, tmp_path
         "README.txt",
         "model.gguf",
         "notes.txt",
+        "run.c",
         "run.py",
     ]
     mine = tmp_path / "mine"
@@ -252,6 +257,7 @@ def test_a_write_that_fails_leaves_no_model_and_no_rest(folders, tmp_path, monke
 
 def test_weights_that_are_not_finite_are_refused(exported, tmp_path):
     contents = open_gguf(exported() / "model.gguf")
+    contents = replace(contents, weights=dict(contents.weights))
     contents.weights["model.norm.weight"][3] = np.nan
     with pytest.raises(UsageError, match="finite"):
         export(contents, tmp_path / "two")

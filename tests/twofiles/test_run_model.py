@@ -48,7 +48,7 @@ def test_logits_equal_those_of_our_own_transformer(name, folders, opened):
 @pytest.mark.parametrize("name", ["tied", "untied"])
 def test_quantised_logits_equal_transformers_with_the_same_weights(name, type, exported, opened):
     contents = open_gguf(exported(name, type) / "model.gguf")
-    model = Qwen3ForCausalLM(Qwen3Config(**contents.config)).eval()
+    model = Qwen3ForCausalLM(Qwen3Config(**contents.config.to_hf())).eval()
     weights = {name: torch.from_numpy(weight) for name, weight in contents.weights.items()}
     missing = model.load_state_dict(weights, strict=False).missing_keys
     assert missing == (["lm_head.weight"] if name == "tied" else [])
@@ -108,7 +108,7 @@ def test_forgetting_is_setting_the_length_back(opened):
 @pytest.mark.parametrize("type", ["f32", "f16", "bf16", "q8_0"])
 def test_weights_beyond_the_spare_memory_are_converted_at_each_use(type, opened, monkeypatch):
     kept = ours(opened("tied", type), [IDS])
-    monkeypatch.setattr(run.File, "spare", 0)
+    monkeypatch.setattr(run, "SPARE", 0)
     session = opened("tied", type)
     assert_close(ours(session, [IDS]), kept, 1e-6)
     cached = [m for m in session.file.tensors.values() if m.float32 is not None]

@@ -138,7 +138,7 @@ def test_damaged_unicode_tables_are_refused(table, opened):
     ("key", "value"),
     [
         ("model", "llama"),
-        ("pre", "gpt-2"),
+        ("pre", "tekken"),
         ("tokens", ["a", "b"]),
         ("tokens", 5),
         ("token_type", np.array([1, 1])),

@@ -50,8 +50,11 @@ COMMANDS = (
     Command("chat", "twofold.cli.chat:chat", USE),
     Command("choose", "twofold.cli.choose:choose", USE),
     Command("score", "twofold.cli.score:score", USE),
+    Command("models", "twofold.cli.models:app", SHARE),
     Command("inspect", "twofold.cli.inspect:inspect", SHARE),
     Command("report", "twofold.cli.report:report", SHARE),
+    Command("eval", "twofold.cli.eval:evaluate", SHARE),
+    Command("convert", "twofold.cli.convert:convert", SHARE),
     Command("export", "twofold.cli.export:export", SHARE),
     Command("completion", "twofold.cli.completion:completion", SHELL),
 )

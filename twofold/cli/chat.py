@@ -39,6 +39,8 @@ def chat(
     top_p: float | None = None,
     min_p: float | None = None,
     seed: int | None = None,
+    adapter: Path | None = None,
+    context: int | None = None,
     engine: Literal["torch", "c"] = "torch",
 ) -> int:
     """Talk with a model.
@@ -50,7 +52,8 @@ def chat(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
+        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
+        (owner/name).
     system
         Tell the model who it is, before the conversation.
     max_tokens
@@ -65,6 +68,12 @@ def chat(
         Choose among tokens with at least this fraction of the best one's probability only.
     seed
         The same seed and the same turns give the same conversation.
+    adapter
+        A LoRA adapter of that model, in PEFT's format. One that knows where its model is can also be given alone,
+        as MODEL.
+    context
+        The most tokens of a sequence; default as many as the model's positions allow (with longrope positions: as
+        many as one set of speeds is for).
     engine
         torch, or c: run.c computes a .gguf, with its weights as they are stored.
     """
@@ -75,7 +84,7 @@ def chat(
     from twofold.decoding.chat import ChatSession
     from twofold.decoding.load import load
 
-    loaded = load(model, engine=engine)
+    loaded = load(model, engine=engine, context_length=context, adapter=adapter)
     session = ChatSession(loaded, system=system, settings=settings, max_tokens=max_tokens)
     if not loaded.is_chat:
         note("This model was not taught conversations; `twofold generate` suits it better.")
@@ -133,7 +142,7 @@ def save(session: ChatSession, name: str) -> None:
         raise UsageError("Say where: /save FILE")
     if not session.messages:
         raise UsageError("There is nothing to save yet.")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # an unknown ~user stays as it is
     with explained(path, "write"):
         if path.exists():
             raise FileError(f"{path} exists already; choose another name.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from twofold.cli.terminal import harmless, json_line
+from twofold.cli.terminal import harmless, json_line, standard_input
 
 Flag = Parameter(negative="")
 _BAR = 30
@@ -33,7 +32,8 @@ def choose(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
+        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
+        (owner/name).
     prompt
         What stands before the choice; - reads it from standard input.
     choices
@@ -47,7 +47,7 @@ def choose(
     as_json
         Print one JSON object, the probability by choice.
     """
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    text = standard_input() if prompt == "-" else prompt
 
     from twofold.decoding.load import load
 

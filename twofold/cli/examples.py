@@ -68,6 +68,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "the village's conversations",
         ),
         ("twofold finetune base --chat mine.jsonl more.jsonl.gz -o assistant --minutes 5", "your own"),
+        (
+            "twofold finetune base.gguf --chat mine.jsonl --lora 16 -o tutor",
+            "a small adapter; the model stays",
+        ),
     ),
     "generate": (
         ('twofold generate demo/base "Once upon a time"', "one continuation, as it is written"),
@@ -100,9 +104,47 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("twofold score demo/base book.txt", "bits per byte: lower is better, 8 is knowing nothing"),
         ("cat *.txt | twofold score demo/base - --json", "standard input; for scripts"),
     ),
+    "eval": (
+        ("twofold eval small.gguf --text book.txt --against demo/assistant", "what fewer bits cost"),
+        ("twofold eval demo/assistant --text book.txt --json", "one model by itself; for scripts"),
+    ),
+    "convert": (
+        (
+            "twofold convert demo/assistant -o small.gguf --type q4_k_m",
+            "about 5 bits a weight, for llama.cpp",
+        ),
+        (
+            "twofold convert demo/assistant -o small.gguf --type q4_k_m --calibrate book.txt",
+            "exact where the text needs it",
+        ),
+        ("twofold convert small.gguf -o folder --type bf16", "back to a Hugging Face folder"),
+    ),
     "export": (("twofold export demo/assistant -o two-files", "model.gguf, run.py and a Modelfile"),),
+    "models": (
+        ("twofold models", "what is in the hub's cache and in this folder"),
+        ("twofold models demo ~/models --json", "in these folders; for scripts"),
+    ),
+    "models show": (
+        ("twofold models show Qwen/Qwen3-0.6B --quick", "a model's card, without fetching its weights"),
+    ),
+    "models get": (
+        ("twofold models get Qwen/Qwen3-0.6B", "fetch it and print its folder"),
+        ("twofold models get Qwen/Qwen3-0.6B-GGUF:Q8_0", "one GGUF of a repository"),
+    ),
+    "models remove": (
+        ("twofold models remove Qwen/Qwen3-0.6B", "ask, then remove all its revisions"),
+        ("twofold models remove Qwen/Qwen3-0.6B@refs/pr/1 --yes", "one revision; for scripts"),
+    ),
     "inspect": (
         ("twofold inspect demo/assistant", "a run folder: the model, and how it was trained"),
+        (
+            "twofold inspect Qwen/Qwen3-0.6B --batch 8 --context 32768",
+            "a model of the hub, for a long context",
+        ),
+        (
+            "twofold inspect demo/two-files/model.gguf --measure --engine c",
+            "how fast it is here, measured too",
+        ),
         ("twofold inspect demo/two-files/model.gguf", "a parameter file"),
         ("twofold inspect demo/assistant --json", "for scripts"),
         (
@@ -133,6 +175,8 @@ GO_ON: dict[str, tuple[str, ...]] = {
     "finetune": ("twofold chat assistant", "twofold report assistant"),
     "generate": ("twofold score demo/base book.txt",),
     "chat": ("twofold export demo/assistant -o two-files",),
+    "convert": ("twofold eval small.gguf --text book.txt --against demo/assistant",),
     "export": ("python two-files/run.py chat",),
+    "models get": ("twofold chat Qwen/Qwen3-0.6B",),
     "inspect": ("twofold chat demo/assistant", "twofold export demo/assistant -o two-files"),
 }

@@ -13,7 +13,7 @@ def export(
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    type: Literal["q8_0", "f16", "bf16", "f32"] = "q8_0",
+    type: Literal["q8_0", "q4_0", "f16", "bf16", "f32"] = "q8_0",
     name: str | None = None,
 ) -> None:
     """Take a model away as two files that run wherever Python and NumPy are.
@@ -21,17 +21,18 @@ def export(
     Writes two files into a folder: model.gguf, which holds everything that was learned (weights,
     tokenizer, chat template), and run.py, 500 lines that use it. Twofold itself is not needed there:
     `python run.py` talks, and generate, score and selftest do what they say. Other programs open model.gguf
-    too (llama.cpp, LM Studio); a Modelfile for Ollama and a README.txt lie beside it.
+    too (llama.cpp, LM Studio). Beside them lie run.c, which does what run.py does, faster, once a C compiler has
+    made a program of it; a Modelfile for Ollama; and a README.txt.
 
-    MODEL is a run folder, a Hugging Face folder, or another .gguf.
+    MODEL is a run folder, a Hugging Face folder, another .gguf, or a model of the hub (owner/name).
 
     Parameters
     ----------
     output
         The folder to write. An earlier export there is replaced; other people's files are not.
     type
-        How weights are kept. q8_0 takes a quarter of f32's space and changes answers hardly; bf16 and f16
-        half; f32 changes nothing.
+        How weights are kept. q8_0 takes a quarter of f32's space and changes answers hardly; q4_0 half of
+        that, and changes them; bf16 and f16 take half; f32 changes nothing. `twofold convert` knows more.
     name
         The model's name, as other programs show it. By default the folder's.
     """

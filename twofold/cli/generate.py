@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from twofold.cli.show import strong
-from twofold.cli.terminal import harmless, json_line, note, say
+from twofold.cli.terminal import harmless, json_line, note, say, standard_input
 from twofold.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def generate(
     decoder: str | None = None,
     mask: str | None = None,
     timeout: float | None = None,
+    adapter: Path | None = None,
+    context: int | None = None,
     engine: Literal["torch", "c"] = "torch",
     explain: Annotated[bool, Flag] = False,
     tree: Path | None = None,
@@ -58,7 +60,8 @@ def generate(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
+        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
+        (owner/name).
     prompts
         The beginnings. `-` reads one from standard input; without any, the model begins by itself.
     max_tokens
@@ -86,6 +89,12 @@ def generate(
         What the text may be.
     timeout
         Stop after so many seconds, with what there is.
+    adapter
+        A LoRA adapter of that model, in PEFT's format. One that knows where its model is can also be given alone,
+        as MODEL.
+    context
+        The most tokens of a sequence; default as many as the model's positions allow (with longrope positions: as
+        many as one set of speeds is for).
     engine
         torch, or c: run.c computes a .gguf, with its weights as they are stored.
     explain
@@ -112,7 +121,7 @@ def generate(
     chooser = None if decoder is None else read_decoder(decoder, lambda path: load(path, engine=engine).model)
     options |= read_settings(more or [])
     begun = time.perf_counter()
-    loaded = load(model, engine=engine)
+    loaded = load(model, engine=engine, context_length=context, adapter=adapter)
     clock = _Clock(time.perf_counter() - begun)
     asked = {
         "settings": loaded.sampling(**options),
@@ -141,14 +150,7 @@ def read_prompts(prompts: tuple[str, ...]) -> list[str]:
         return [""]
     if prompts.count("-") > 1:
         raise UsageError("Standard input (-) can be read only once.")
-    return [_standard_input() if prompt == "-" else prompt for prompt in prompts]
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"Standard input is not text in UTF-8 (byte {error.start:,}).") from error
+    return [standard_input() if prompt == "-" else prompt for prompt in prompts]
 
 
 def _stream(loaded: LoadedModel, prompt: str, options: dict, clock: _Clock) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from twofold.cli.show import section
@@ -31,19 +30,6 @@ def amount(text: str, option: str) -> float:
     if found is None:
         raise UsageError(f"{option} takes a number such as 300M, 20G or 1.5T, and not {text[:40]!r}.")
     return float(found[1]) * _UNITS[found[2] or ""]
-
-
-def config_of(model: Path) -> TransformerConfig:
-    """The shape alone, from a config.json or the folder it is in, or from a .gguf. Raises FileError."""
-    from twofold.files import read_json
-
-    path = model / "config.json" if model.is_dir() else model
-    if path.suffix == ".json":
-        return TransformerConfig.from_hf(read_json(path), str(path))
-    from twofold.models.from_gguf import read_config
-    from twofold.models.gguf import read_gguf
-
-    return TransformerConfig.from_hf(read_config(read_gguf(path)), str(path))
 
 
 def plan_of(

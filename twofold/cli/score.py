@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from twofold.cli.terminal import json_line
-from twofold.errors import DataError
-from twofold.files import explained
+from twofold.cli.terminal import json_line, read_text
 
 
 def score(
@@ -31,7 +28,8 @@ def score(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, what `twofold create` left, or a .gguf file.
+        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
+        (owner/name).
     text
         A file with text in UTF-8; - reads standard input.
     engine
@@ -39,15 +37,7 @@ def score(
     as_json
         Print the result as JSON, for scripts.
     """
-    data = _read(text)
-    try:
-        content = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        where = "Standard input" if text == "-" else text
-        raise DataError(f"{where} is not text in UTF-8: byte {error.start:,} cannot be read.") from error
-    if not content:
-        raise DataError(f"{'Standard input' if text == '-' else text} is empty; there is nothing to score.")
-
+    content = read_text(text)
     from twofold.decoding.load import load
 
     result = load(model, engine=engine).score(content)
@@ -62,10 +52,3 @@ def score(
         return
     print(f"{result.bits_per_byte:.4f} bits per byte")
     print(f"{result.log_probability:,.2f} nats for {result.tokens:,} tokens, {result.bytes:,} bytes")
-
-
-def _read(text: str) -> bytes:
-    if text == "-":
-        return sys.stdin.buffer.read()
-    with explained(text, "read"):
-        return Path(text).read_bytes()

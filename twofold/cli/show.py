@@ -19,7 +19,7 @@ def section(title: str, rows: Iterable[tuple[str, ...]]) -> None:
     widths = [max(len(row[i]) if i < len(row) else 0 for row in rows) for i in range(max(map(len, rows)))]
     for row in rows:
         middle = [cell.rjust(widths[i]) for i, cell in enumerate(row[1:-1], start=1)]
-        print("  " + "  ".join([row[0].ljust(widths[0]), *middle, row[-1]]).rstrip())
+        print("  " + "  ".join([row[0].ljust(widths[0]), *middle, *row[1:][-1:]]).rstrip())
 
 
 def strong(text: str) -> str:

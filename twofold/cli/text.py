@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from twofold.cli.show import printable, section, strong
+from twofold.cli.terminal import status
 from twofold.errors import UsageError
 from twofold.files import atomic_write
 from twofold.report.quantities import flat, size, value_of, whole
@@ -218,18 +218,8 @@ def _show(folder: Path, corpus: Corpus) -> None:
     section("SHA-256", [("text", card["sha256"])])
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A line that counts what has been read, while a person is watching."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        yield lambda documents, n_bytes: print(
-            f"\r{whole(documents)} documents, {size(n_bytes)} ", end="", file=sys.stderr, flush=True
-        )
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _progress() -> AbstractContextManager[Callable[[int, int], None] | None]:
+    return status(lambda documents, n_bytes: f"{whole(documents)} documents, {size(n_bytes)}")
 
 
 def _go_on(command: str) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from twofold.cli.pages import wants_colour
+from twofold.cli.terminal import status
 from twofold.errors import UsageError
+from twofold.files import explained
 
 if TYPE_CHECKING:
     from twofold.tokens.tokenizer import Tokenizer
@@ -43,7 +43,8 @@ def show(
 
     A model reads numbers. Each stands for a piece of text: a byte, a part of a word, a word with the
     space before it. Frequent pieces get a number of their own, so common words cost one token and rare
-    ones many. No text is lost: the pieces, put together, are the text again, byte for byte.
+    ones many. With Twofold's own tokenizers no text is lost: the pieces, put together, are the text again,
+    byte for byte.
 
     Parameters
     ----------
@@ -51,7 +52,9 @@ def show(
         What to look at; - reads standard input. For a text that is also the name of a command, such as
         train, use standard input.
     tokenizer
-        A tokenizer.json, or a folder that holds one: a model's, or what `tokens train` or `create` left.
+        A folder that holds one: a model's, or what `tokens train` or `create` left. Or a file: tokenizer.json,
+        vocab.json beside merges.txt, tiktoken's ranks, a SentencePiece .model, a .gguf. Or a model of the hub
+        (owner/name), of which only what describes it is fetched.
     as_json
         Print the tokens as JSON, for scripts.
     """
@@ -108,7 +111,7 @@ def train(
         raise UsageError(f"{output / FILE} exists already; nothing was changed. Choose another --output.")
     report = ReadReport()
     texts = (document.text for document in read_documents(inputs, on_bad=bad_files, report=report))
-    with _progress() as progress:
+    with status(lambda count: f"{count / 1e6:,.0f} MB read") as progress:
         learned = train_tokenizer(
             texts, vocab_size, progress=progress, max_bytes=max(1, int(megabytes * 1_000_000))
         )
@@ -135,7 +138,7 @@ def stats(
     inputs
         Files, folders, - for standard input, or hf://name.
     tokenizer
-        A tokenizer.json, or a folder that holds one.
+        A folder that holds one, a file of one, or a model of the hub, as for `twofold tokens`.
     as_json
         Print the figures as JSON, for scripts.
     bad_files
@@ -155,19 +158,27 @@ def stats(
 def _load(path: Path | None) -> Tokenizer:
     if path is None:
         raise UsageError(
-            "which tokenizer? Name one with --tokenizer: a tokenizer.json, or a folder that holds one. "
+            "which tokenizer? Name one with --tokenizer: a folder that holds one, a tokenizer.json, a .gguf, … "
             "To get one: `twofold tokens train book.txt -o mine` learns it from your text in seconds; "
             "`twofold create` leaves one in its output folder."
         )
+    from twofold.models.hub import glance
+    from twofold.models.hub_files import parse_model
+    from twofold.tokens.opening import holds_tokenizer
     from twofold.tokens.tokenizer import Tokenizer
-    from twofold.tokens.tokenizer_file import FILE
 
-    return Tokenizer.load(next((path / at for at in PLACES if (path / at / FILE).is_file()), path))
+    if (address := parse_model(path)) is not None:
+        path = glance(address).path
+    if path.suffix == ".gguf":
+        from twofold.models.gguf import read_gguf
+        from twofold.tokens.gguf import from_metadata
+
+        return from_metadata(read_gguf(path).metadata, str(path))
+    with explained(path, "read"):
+        return Tokenizer.load(next((path / at for at in PLACES if holds_tokenizer(path / at)), path))
 
 
 def _standard_input() -> str:
-    if sys.stdin is None:
-        raise UsageError("standard input is closed; give the text itself.")
     return sys.stdin.buffer.read(4 * _LONGEST_TEXT + 1).decode("utf-8", errors="replace")
 
 
@@ -175,15 +186,3 @@ def _print(renderable: Any) -> None:
     from rich.console import Console
 
     Console(force_terminal=wants_colour(sys.stdout), highlight=False).print(renderable)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None] | None]:
-    """A line that counts the bytes read, while a person is watching."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        yield lambda count: print(f"\r{count / 1e6:,.0f} MB read ", end="", file=sys.stderr, flush=True)
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

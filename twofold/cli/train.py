@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from twofold.errors import UsageError
 from twofold.training.settings import FINETUNING
 
 if TYPE_CHECKING:
+    from twofold.models.lora import LoraSettings
     from twofold.training.parallel import Layout
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
@@ -68,6 +70,48 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+@Parameter(name="*", group=Group("An adapter", sort_key=98))
+@dataclass(frozen=True)
+class AdapterOptions:
+    """An adapter to train beside a model that stays as it is: small, quick, and many for one model."""
+
+    lora: int | None = None
+    """Train a LoRA adapter of this rank (8 or 16 are usual) in PEFT's format, not the model. The matrices of a .gguf
+    stay in its few bits a weight (QLoRA)."""
+    lora_alpha: float = 32.0
+    """How strongly it changes the model: by this over the rank."""
+    lora_lr: float | None = None
+    """Learning rate of AdamW, for the adapter; less for wider models unless given: 0.0005 · (2000 / width)^0.78."""
+    lora_dropout: float = 0.0
+    """Share of its inputs left out in training."""
+    lora_targets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=())] = ()
+    """Which of each layer's matrices it changes, such as q_proj v_proj; all of them unless given."""
+    rslora: Annotated[bool, Parameter(negative="")] = False
+    """Divide alpha by the root of the rank, not by the rank: for large ranks."""
+    dora: Annotated[bool, Parameter(negative="")] = False
+    """Learn the length of each output apart from its direction (DoRA)."""
+
+    def settings(self) -> LoraSettings | None:
+        """What they ask for; None for no adapter."""
+        from twofold.models.lora import TARGETS, LoraSettings
+
+        if self.lora is None:
+            if self != AdapterOptions():
+                raise UsageError("Say of which rank the adapter shall be: --lora 16.")
+            return None
+        return LoraSettings(
+            rank=self.lora,
+            alpha=self.lora_alpha,
+            rslora=self.rslora,
+            dora=self.dora,
+            dropout=self.lora_dropout,
+            targets=self.lora_targets or TARGETS,
+        )
+
+
+NO_ADAPTER = AdapterOptions()
 
 
 def train(
@@ -185,6 +229,7 @@ def finetune(
     bad_files: Literal["refuse", "skip"] = "refuse",
     resume: bool = False,
     seed: int = 0,
+    adapter: AdapterOptions = NO_ADAPTER,
     many: Processes = ALONE,
 ) -> int:
     """Fine-tune a model on conversations: from one that goes on with text to an assistant.
@@ -192,12 +237,16 @@ def finetune(
     Learns the assistant's turns alone. Takes JSON lines with `messages` (as OpenAI has them), Alpaca's
     instruction, input and output, or ShareGPT's conversations, plain or as .gz or .zst.
 
+    With --lora the model stays as it is, and a small adapter beside it learns (and rows for special tokens that the
+    model never met, such as the ends of turns). What comes of it opens like any model (its base must stay where it
+    is); `twofold convert` makes one model of the two.
+
     Ctrl-C saves and stops; the same command with --resume goes on, to exactly the same weights on a CPU.
 
     Parameters
     ----------
     model
-        A run folder or a Hugging Face folder.
+        A run folder, a Hugging Face folder, a model of the hub (owner/name), or a .gguf for an adapter.
     chat
         Files of conversations.
     output
@@ -239,6 +288,7 @@ def finetune(
         minutes=minutes, steps=steps, batch_rows=batch_rows, micro_rows=micro_rows,
         row_tokens=row_tokens, matrix_lr=matrix_lr, embedding_lr=embedding_lr, norm_lr=embedding_lr,
         precision=precision, compile=compile, checkpoint_seconds=checkpoint_seconds, seed=seed,
+        adapter_lr=adapter.lora_lr,
     )  # fmt: skip
     page = tune(
         output,
@@ -249,6 +299,7 @@ def finetune(
         resume=resume,
         progress=progress_for("Fine-tuning"),
         layout=many.layout(),
+        adapter=adapter.settings(),
     )
     return _end(output, page, f"twofold chat {output}")
 

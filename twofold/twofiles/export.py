@@ -1,17 +1,15 @@
 """A model as two files: `model.gguf`, which holds all that was learned, and `run.py`, which uses it.
 
-Key idea: nothing is left behind. Configuration, tokenizer, chat template and weights go into the GGUF under
-the names that llama.cpp's own converter gives them, so every GGUF reader opens it. Beside them go keys of
-ours that others ignore: the Unicode ranges that the tokenizer's pattern means (so that `run.py` needs no
-Unicode library of the right age), and a digest of a greedy continuation, with which any machine can check
-that it has the file whole and computes with it what the maker's machine did.
-Source of the names: llama.cpp, `convert_hf_to_gguf.py` and `gguf-py/gguf/constants.py`.
+Key idea: nothing is left behind. Configuration, tokenizer, chat template and weights go into the GGUF as in
+any other (`models/to_gguf.py`), so every GGUF reader opens it. Beside them go keys of ours that others ignore:
+the Unicode ranges that the tokenizer's pattern means (so that `run.py` needs no Unicode library of the right
+age), and a digest of a greedy continuation, with which any machine can check that it has the file whole and
+computes with it what the maker's machine did.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,30 +18,19 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from twofold.errors import FileError, UsageError
+from twofold.errors import UsageError
 from twofold.files import atomic_write, explained
-from twofold.models.from_gguf import (
-    CONFIG_KEYS,
-    CONTROL,
-    NORMAL,
-    UNUSED,
-    USER_DEFINED,
-    Contents,
-    gguf_name,
-    open_gguf,
-)
+from twofold.models.convert import load_contents
+from twofold.models.from_gguf import Contents
 from twofold.models.gguf import read_gguf, write_gguf
-from twofold.models.quantize import BLOCKS, TensorType, quantize
-from twofold.tokens.chat import CHAT_TEMPLATE
-from twofold.tokens.tokenizer import Tokenizer
-from twofold.tokens.vocabulary import PRE_TOKENIZER
+from twofold.models.quantize import TensorType
+from twofold.models.to_gguf import plan
 from twofold.twofiles import run
 from twofold.twofiles.texts import modelfile, read_me
 
-Type = Literal["q8_0", "f16", "bf16", "f32"]
-_FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # llama.cpp's llama_ftype
-_QUANTIZATION_VERSION = 2  # of ggml's block formats
-FILES = ("run.py", "Modelfile", "README.txt", "model.gguf")  # the last makes the export whole
+Type = Literal["q8_0", "q4_0", "f16", "bf16", "f32"]  # what run.py can use
+FAMILIES = ("llama", "qwen2", "qwen3")  # general.architecture of what run.py and run.c can compute
+FILES = ("run.py", "run.c", "Modelfile", "README.txt", "model.gguf")  # the last makes the export whole
 
 # The self-test's prompts: words, digits, signs, scripts. The one that the model is surest about is kept.
 SELFTEST_PROMPTS = (
@@ -74,9 +61,9 @@ def export(
 ) -> Exported:
     """Write `model` (a run folder, a Hugging Face folder, a .gguf, or its contents) as two files.
 
-    Into `folder`, besides `model.gguf` and `run.py`: a `Modelfile` for Ollama, and `README.txt`. An export
-    that is there already is replaced. Norms stay float32; matrices whose rows are not whole blocks of 32
-    become f16 under "q8_0". `name` is what other programs show (default: the folder's).
+    Into `folder`, besides `model.gguf` and `run.py`: `run.c`, its twin for speed, a `Modelfile` for Ollama, and
+    `README.txt`. An export that is there already is replaced. `type` is a recipe of `models/recipes.py`; `name`
+    is what other programs show (default: the folder's).
     Raises FileError when the model cannot be read or the folder not written, UsageError for what cannot be.
     """
     folder = Path(folder)
@@ -85,18 +72,24 @@ def export(
     contents = model if isinstance(model, Contents) else load_contents(model)
     check_folder(folder)
     name = name or os.path.basename(os.path.realpath(folder))
-    metadata = metadata_of(contents, type=type, name=name)
+    planned = plan(contents, type, name=name)
+    family = planned.metadata["general.architecture"]
+    if family not in FAMILIES:
+        raise UsageError(
+            f"run.py computes {', '.join(FAMILIES)}, not {family}. `twofold convert` writes its .gguf."
+        )
+    metadata = planned.metadata | unicode_ranges()
     path = folder / "model.gguf"
     unchecked = folder / "model.gguf.unchecked.partial"
     try:
-        write_gguf(unchecked, metadata, tensors_of(contents, type))
+        write_gguf(unchecked, metadata, planned.entries())
         selftest = compute_selftest(unchecked)
-        with explained(run.__file__, "read"):
-            program = Path(run.__file__).read_text(encoding="utf-8")
-        context = int(metadata["qwen3.context_length"])
+        source = Path(run.__file__)
+        with explained(source, "read"):
+            programs = {path.name: path.read_text("utf-8") for path in (source, source.with_suffix(".c"))}
         texts = {
-            "run.py": program,
-            "Modelfile": modelfile(chat=contents.chat, context=context),
+            **programs,
+            "Modelfile": modelfile(chat=contents.chat, context=contents.config.max_position_embeddings),
             "README.txt": read_me(name, chat=contents.chat),
         }
         for file_name, text in texts.items():
@@ -109,24 +102,12 @@ def export(
             unchecked.unlink()
     return Exported(
         folder=folder,
-        parameters=sum(weight.size for weight in _matrices(contents).values()),
+        parameters=contents.config.count_parameters(),
         bytes=path.stat().st_size,
         type=type,
         chat=contents.chat,
         selftest_tokens=selftest.get("twofold.selftest.tokens", 0),
     )
-
-
-def load_contents(path: str | Path) -> Contents:
-    """Everything that an export needs of the model at `path`. Raises FileError."""
-    path = Path(path)
-    if path.is_file() and path.suffix == ".gguf":
-        return open_gguf(path)
-    from twofold.models.load import load_model
-
-    model, tokenizer, info = load_model(path)
-    weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    return Contents(model.config.to_hf(), weights, tokenizer, info.stop_ids, info.chat)
 
 
 def check_folder(folder: Path) -> None:
@@ -140,50 +121,6 @@ def check_folder(folder: Path) -> None:
             f"{folder} holds a {there[0]} that is not of an export; name another folder, for example "
             f"{folder / 'two-files'}."
         )
-
-
-def metadata_of(contents: Contents, *, type: Type, name: str) -> dict[str, Any]:
-    """The metadata of `model.gguf`, without the self-test."""
-    config, tokenizer = contents.config, contents.tokenizer
-    rows = contents.weights["model.embed_tokens.weight"].shape[0]
-    if not tokenizer.vocab_size <= rows:
-        raise FileError(f"The tokenizer has {tokenizer.vocab_size:,} tokens and the model {rows:,}.")
-    parameters = sum(weight.size for weight in _matrices(contents).values())
-    metadata: dict[str, Any] = {
-        "general.architecture": "qwen3",
-        "general.type": "model",
-        "general.name": name,
-        "general.size_label": f"{parameters / 1e6:.0f}M" if parameters < 1e9 else f"{parameters / 1e9:.1f}B",
-        "general.file_type": _FILE_TYPES[type],
-        "general.quantization_version": _QUANTIZATION_VERSION,
-        "qwen3.vocab_size": rows,
-    }
-    for ours, theirs in CONFIG_KEYS.items():
-        value = config[ours]
-        metadata[f"qwen3.{theirs}"] = float(value) if ours in ("rope_theta", "rms_norm_eps") else int(value)
-    metadata["qwen3.attention.value_length"] = int(config["head_dim"])
-    metadata["qwen3.rope.dimension_count"] = int(config["head_dim"])
-    return metadata | tokenizer_metadata(tokenizer, rows, chat=contents.chat) | unicode_ranges()
-
-
-def tokenizer_metadata(tokenizer: Tokenizer, rows: int, *, chat: bool) -> dict[str, Any]:
-    """The tokenizer's part; `rows` of the embedding beyond its tokens are named as unused."""
-    kinds = [NORMAL] * tokenizer.vocab_size + [UNUSED] * (rows - tokenizer.vocab_size)
-    for token in tokenizer.added:
-        kinds[token.id] = CONTROL if token.special else USER_DEFINED
-    padding = [f"[PAD{token}]" for token in range(tokenizer.vocab_size, rows)]
-    return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": PRE_TOKENIZER,
-        "tokenizer.ggml.tokens": [*tokenizer.pieces, *padding],
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": list(tokenizer.merges),
-        "tokenizer.ggml.bos_token_id": tokenizer.end_of_text,
-        "tokenizer.ggml.eos_token_id": tokenizer.im_end if chat else tokenizer.end_of_text,
-        "tokenizer.ggml.padding_token_id": tokenizer.end_of_text,
-        "tokenizer.ggml.add_bos_token": True,
-        "tokenizer.chat_template": CHAT_TEMPLATE,
-    }
 
 
 def unicode_ranges() -> dict[str, np.ndarray]:
@@ -207,29 +144,19 @@ def unicode_ranges() -> dict[str, np.ndarray]:
     return tables
 
 
-def tensors_of(contents: Contents, type: Type) -> Iterator[tuple[str, TensorType, Any, tuple[int, ...]]]:
-    """(name, type, data, shape) of each tensor, encoded only when its turn to be written comes."""
-    for name, weight in _matrices(contents).items():
-        kind = TensorType[type.upper()] if weight.ndim == 2 else TensorType.F32
-        if weight.shape[-1] % BLOCKS[kind][0]:
-            kind = TensorType.F16
-        yield gguf_name(name), kind, lambda w=weight, k=kind: quantize(w, k), weight.shape
-
-
-def _matrices(contents: Contents) -> Mapping[str, np.ndarray]:
-    """The weights, without an output matrix that is the embedding's."""
-    if contents.config["tie_word_embeddings"]:
-        return {name: w for name, w in contents.weights.items() if name != "lm_head.weight"}
-    return contents.weights
-
-
 def compute_selftest(path: Path) -> dict[str, Any]:
     """The self-test's keys for the model at `path`, computed by `run.py` itself.
 
     The continuation is cut before the first token whose lead over the runner-up is not clear, so that
-    another machine's rounding cannot fail it; of the prompts, the one that gets furthest is taken.
+    another machine's rounding cannot fail it; of the prompts, the one that gets furthest is taken. Raises
+    UsageError for a model that `run.py` cannot use.
     """
-    session = run.Session(SimpleNamespace(model=str(path), seed=None))
+    try:
+        session = run.Session(SimpleNamespace(model=str(path), seed=None))
+    except run.Problem as problem:
+        raise UsageError(
+            f"run.py cannot use this model: {problem}. `twofold convert` writes its .gguf."
+        ) from problem
     best: tuple[int, str] = (0, "")
     for prompt in SELFTEST_PROMPTS:
         length = len(session.tokenizer.begin) + len(session.tokenizer.encode(prompt))

@@ -6,8 +6,8 @@
 // the twin of run.py, which is shorter: the same commands and the same answers, made for speed. It opens models of the
 // families llama, qwen2 and qwen3 in GGUF whose tensors are F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K.
 //
-// Four ideas make it fast. Weights are repacked when the file is opened, 16 rows side by side, so that an instruction
-// works on 16 results. What is multiplied with quantised (or bfloat16) weights is rounded alike, once for all rows.
+// Four ideas make it fast. Weights are repacked when the file is opened, 32 rows side by side, so that an instruction
+// works on many results. What is multiplied with quantised (or bfloat16) weights is rounded alike, once for all rows.
 // Many tokens are read at once: weights are fetched once for all of them. And threads share the rows. Yet each result
 // is summed by one thread in one order, so that scores are the same to the bit however tokens are grouped and with any
 // number of threads. With --exact nothing is rounded: all is float32, as in run.py, and slower.
@@ -60,14 +60,28 @@ static bool attempt(void (*action)(void *), void *what, char fault[512]) { // fa
     return trap = outer, good;
 }
 
-typedef struct Block { struct Block *next; } Block; // memory comes in chains of blocks that are freed together
+// Memory comes in chains of blocks that are freed together: a few large ones, so that the system can map it in large
+// pages, whose addresses the processor finds sooner.
+typedef struct Block { struct Block *next; size_t size, used; } Block;
+#ifndef ARENA
+#define ARENA (64 << 20)
+#endif
 
 static void *room(Block **chain, size_t count, size_t size) { // zeros, aligned to a cache line
-    size_t bytes;
-    Block *block = __builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 4 ? NULL : calloc(1, bytes + 128);
-    must(block, "there is not enough memory");
-    block->next = *chain, *chain = block;
-    return (void *)(((uintptr_t)(block + 1) + 63) / 64 * 64);
+    Block *block = *chain;
+    size_t bytes, step = 2 << 20, last = block ? block->size : 1 << 14;
+    must(!__builtin_mul_overflow(count, size, &bytes) && bytes < SIZE_MAX / 4, "there is not enough memory");
+    bytes = (bytes + 127) / 64 * 64;
+    if (!block || block->size - block->used < bytes) {
+        size_t whole = (LEAST(2 * last, ARENA) > bytes + 64 ? LEAST(2 * last, ARENA) : bytes + 64);
+        whole = whole < step ? whole : (whole + step - 1) / step * step;
+        must(!posix_memalign((void **)&block, whole < step ? 64 : step, whole), "there is not enough memory");
+#ifdef MADV_HUGEPAGE
+        if (whole >= step) madvise(block, whole, MADV_HUGEPAGE);
+#endif
+        *block = (Block){*chain, whole, 64}, *chain = block;
+    }
+    return block->used += bytes, memset((char *)block + block->used - bytes, 0, bytes);
 }
 
 static void release(Block **chain) {
@@ -81,7 +95,7 @@ typedef struct Team {
     int count, items;
     Job *job;
     void *what;
-    atomic_uint round, busy;
+    atomic_uint round, busy, asleep;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     Worker workers[256];
@@ -99,9 +113,11 @@ static void *work(void *argument) {
     Team *team = me->team;
     for (unsigned seen = 0;; atomic_fetch_sub(&team->busy, 1)) {
         for (int turn = 0; turn < 20000 && atomic_load(&team->round) == seen; turn++) spin(turn);
-        pthread_mutex_lock(&team->lock);
-        while (atomic_load(&team->round) == seen) pthread_cond_wait(&team->wake, &team->lock);
-        pthread_mutex_unlock(&team->lock);
+        if (atomic_load(&team->round) == seen) {
+            pthread_mutex_lock(&team->lock), atomic_fetch_add(&team->asleep, 1);
+            while (atomic_load(&team->round) == seen) pthread_cond_wait(&team->wake, &team->lock);
+            atomic_fetch_sub(&team->asleep, 1), pthread_mutex_unlock(&team->lock);
+        }
         seen++;
         if (!team->job) return NULL;
         int64_t items = team->items, count = team->count;
@@ -110,9 +126,10 @@ static void *work(void *argument) {
 }
 
 static void begin(Team *team, Job *job, void *what, int items) { // without a job, the threads end
-    pthread_mutex_lock(&team->lock);
     team->job = job, team->what = what, team->items = items, atomic_store(&team->busy, team->count - 1);
-    atomic_fetch_add(&team->round, 1), pthread_cond_broadcast(&team->wake), pthread_mutex_unlock(&team->lock);
+    atomic_fetch_add(&team->round, 1);
+    if (!atomic_load(&team->asleep)) return;
+    pthread_mutex_lock(&team->lock), pthread_cond_broadcast(&team->wake), pthread_mutex_unlock(&team->lock);
 }
 
 static void share(Team *team, int items, Job *job, void *what) {
@@ -152,6 +169,7 @@ typedef struct { // the file, mapped. Nothing that it says of itself is believed
     uint64_t value_count, tensor_count;
     Block *owned;
     char family[16];
+    const uint8_t *const *given; // where the tensors lie, if they are not in the file
 } File;
 #define sound(file, good, format, ...) \
     must(good, "%.200s cannot be used: no GGUF, damaged or cut short? " format, (file)->path, ##__VA_ARGS__)
@@ -259,9 +277,10 @@ static void parse(File *file) {
     uint64_t data = (file->at + step - 1) / step * step;
     for (Tensor *t = file->tensors; t < file->tensors + tensors; t++) {
         uint64_t size = t->stride * t->rows, left = data <= file->size ? file->size - data : 0;
-        sound(file, t->offset <= left && size <= left - t->offset, "tensor %s should end at byte %llu", shown(t->name),
-              (unsigned long long)(data + t->offset + size));
-        t->at = file->bytes + data + t->offset;
+        bool good = file->given || (t->offset <= left && size <= left - t->offset);
+        unsigned long long end = data + t->offset + size;
+        sound(file, good, "tensor %s should end at byte %llu", shown(t->name), end);
+        t->at = file->given ? file->given[t - file->tensors] : file->bytes + data + t->offset;
     }
 }
 
@@ -277,45 +296,104 @@ static void open_file(File *file, const char *path) {
     parse(file);
 }
 
-// ---- 3. Numbers: vectors of 16, which every compiler turns into what its machine has. ----
+// ---- 3. Numbers: vectors of W, as wide as the machine's own; most lines need only the compiler's +, * and &. ----
 #pragma GCC diagnostic ignored "-Wpsabi" // such vectors never leave this file
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define ROLLED _Pragma("GCC unroll 1")
-typedef float F __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t I __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t H __attribute__((vector_size(32), aligned(2), may_alias));
-typedef int8_t B __attribute__((vector_size(16), aligned(1), may_alias));
-typedef uint32_t U __attribute__((aligned(1), may_alias));
-#if defined __AVX512F__ && !defined PORTABLE // -DPORTABLE leaves out the machine's own instructions
-#define FAST 1
+#ifdef PORTABLE // leaves out the machine's own instructions
+enum { W = 4, SEVERAL = 4 };
+#elif defined __AVX512F__
+#define AVX512
+enum { W = 16, SEVERAL = 8 }; // so many tokens are multiplied at once, as there are registers
+#elif defined __AVX2__ && defined __F16C__
+#define AVX2
+enum { W = 8, SEVERAL = 4 };
+#elif defined __ARM_NEON && defined __aarch64__
+#define NEON
+#include <arm_neon.h>
+enum { W = 4, SEVERAL = 8 };
 #else
-#define FAST 0
+enum { W = 4, SEVERAL = 4 };
 #endif
+typedef float F __attribute__((vector_size(4 * W), may_alias));
+typedef int32_t I __attribute__((vector_size(4 * W), may_alias));
+typedef uint16_t H __attribute__((vector_size(2 * W), may_alias));
+typedef int8_t B __attribute__((vector_size(W), may_alias));
+typedef F AnyF __attribute__((aligned(4))); // the same anywhere in memory
+typedef I AnyI __attribute__((aligned(4)));
+typedef H AnyH __attribute__((aligned(2)));
+typedef B AnyB __attribute__((aligned(1)));
+typedef uint32_t U __attribute__((aligned(1), may_alias));
 
-INLINE F widened(const void *halves) { // 16 float16
-#if FAST
+INLINE F all(float x) { return x - (F){0}; }
+INLINE F chosen(I which, F a, F b) { return (F)(((I)a & which) | ((I)b & ~which)); } // a where a bit is set, else b
+
+INLINE F widened(const void *halves) { // float16 -> float32
+#if defined AVX512
     return (F)_mm512_cvtph_ps(_mm256_loadu_si256(halves));
+#elif defined AVX2
+    return (F)_mm256_cvtph_ps(_mm_loadu_si128(halves));
+#elif defined NEON
+    return (F)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves)));
 #else
-    I h = __builtin_convertvector(*(const H *)halves, I);
+    I h = __builtin_convertvector(*(const AnyH *)halves, I);
     F scaled = (F)((h & 0x7fff) << 13) * 0x1p112f; // the exponent counts from elsewhere
     return (F)((I)scaled | (h & 0x8000) << 16 | (((h & 0x7c00) == 0x7c00) & 0x7f800000)); // infinity remains one
 #endif
 }
 
+INLINE H narrowed(F x) { // float32 -> float16; what is too large for one becomes the largest
+    x = chosen(x > 65504, all(65504), chosen(x < -65504, all(-65504), x));
+#if defined AVX512
+    return (H)_mm512_cvtps_ph((__m512)x, 0);
+#elif defined AVX2
+    return (H)_mm256_cvtps_ph((__m256)x, 0);
+#elif defined NEON
+    return (H)vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)x));
+#else
+    I bits = (I)(x * 0x1p-112f) & 0x7fffffff, odd = x != x;
+    bits = (((bits & ~odd) + 0xfff + (bits >> 13 & 1)) >> 13) | (odd & 0x7e00); // the nearest, of two the even one
+    return __builtin_convertvector(bits | ((I)x >> 16 & 0x8000), H);
+#endif
+}
+
+INLINE F fused(F sum, F a, F b) { // sum + a·b; said so, as compilers fuse one loop and leave the next, for speed
+#if defined AVX512
+    return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined AVX2 && defined __FMA__
+    return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#elif defined NEON
+    return (F)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#elif defined __FP_FAST_FMAF
+    for (int i = 0; i < W; i++) sum[i] = __builtin_fmaf(a[i], b[i], sum[i]);
+    return sum;
+#else
+    return sum + a * b;
+#endif
+}
+
 INLINE F add_pairs(F sum, I a, uint32_t b) { // + two products of bfloat16 in each lane: the upper, then the lower
-#if FAST && defined __AVX512BF16__
+#if defined AVX512 && defined __AVX512BF16__
     return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)_mm512_set1_epi32(b));
 #else
     I upper = (I){0} + (int)(b & 0xffff0000), lower = (I){0} + (int)(b << 16);
-    sum += (F)(a & (int)0xffff0000) * (F)upper;
-    return sum + (F)(a << 16) * (F)lower;
+    return fused(fused(sum, (F)(a & (int)0xffff0000), (F)upper), (F)(a << 16), (F)lower);
 #endif
 }
 
 INLINE I add_fours(I sum, I a, uint32_t b) { // + four products in each lane, of unsigned bytes with signed ones
-#if FAST && defined __AVX512VNNI__
+#if defined AVX512 && defined __AVX512VNNI__
     return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, _mm512_set1_epi32(b));
+#elif defined AVX2 && defined __AVXVNNI__
+    return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, _mm256_set1_epi32(b));
+#elif defined AVX2 // in 16 bits, since the instruction for bytes would cut off large sums
+    __m256i even = _mm256_set1_epi32((uint16_t)(int8_t)b | (uint32_t)(int8_t)(b >> 16) << 16);
+    __m256i odd = _mm256_set1_epi32((uint16_t)(int8_t)(b >> 8) | (uint32_t)(int8_t)(b >> 24) << 16);
+    sum += (I)_mm256_madd_epi16((__m256i)(a & 0x00ff00ff), even);
+    return sum + (I)_mm256_madd_epi16((__m256i)(a >> 8 & 0x00ff00ff), odd);
+#elif defined NEON && defined __ARM_FEATURE_MATMUL_INT8
+    return (I)vusdotq_s32((int32x4_t)sum, (uint8x16_t)a, vreinterpretq_s8_u32(vdupq_n_u32(b)));
 #else
     UNROLL for (int i = 0; i < 32; i += 8) sum += (a >> i & 255) * (int8_t)(b >> i);
     return sum;
@@ -323,9 +401,8 @@ INLINE I add_fours(I sum, I a, uint32_t b) { // + four products in each lane, of
 }
 
 INLINE F exponential(F x) { // off by 2e-7 of the result; stays within float32; what is no number remains none
-    I low = x < -87, high = x > 88;
     F odd = x - x, rest, n, p;
-    x = (F)(((I)x & ~(low | high)) | ((I)((F){0} - 87) & low) | ((I)((F){0} + 88) & high));
+    x = chosen(x < -87, all(-87), chosen(x > 88, all(88), x));
     n = x * 1.44269504f + 0x1.8p23f; // e^x = 2^n e^rest; to add this number rounds to whole ones
     I power = ((I)n - 0x4b400000) << 23;
     n -= 0x1.8p23f;
@@ -333,6 +410,12 @@ INLINE F exponential(F x) { // off by 2e-7 of the result; stays within float32; 
     p = ((1.9875691500e-4f * rest + 1.3981999507e-3f) * rest + 8.3334519073e-3f) * rest + 4.1665795894e-2f;
     p = (p * rest + 1.6666665459e-1f) * rest + 5.0000001201e-1f;
     return (F)((I)(p * rest * rest + rest + 1) + power) + odd;
+}
+
+INLINE float highest(F x) {
+    float most = x[0];
+    for (int i = 1; i < W; i++) most = x[i] > most ? x[i] : most;
+    return most;
 }
 
 static float half(const uint8_t *at) {
@@ -362,54 +445,64 @@ static void unpack(int type, const uint8_t *at, int count, float *out) { // weig
     }
 }
 
-// ---- 4. Matrices: blocks of 16 rows, whose weights lie side by side in the order in which they are used. ----
-// For each column, 16 float32 or float16; for two columns, 16 pairs of bfloat16. Quantised, for each 32 columns, 16
-// float16 scales (two such groups follow theirs), then for 4 columns 16 times 4 bytes: of Q8_0 plus 128, since the
-// instruction wants one side unsigned; of Q4_0 with columns 0-3 in the lower and 16-19 in the upper half of each byte.
-// Q4_K and Q6_K become Q8_0 (rounded again, by at most 1/254 of the largest of 32). Zeros fill up rows and columns.
-typedef struct { int type, rows, columns; size_t stride, group; uint8_t *at; } Matrix; // stride: from block to block
+// ---- 4. Matrices: tiles of 32 rows and 32 columns, whose weights lie side by side in the order of their use. ----
+// For each column, 32 float32 or float16; for two columns, 32 pairs of bfloat16. Quantised: 32 float16 scales, then for
+// 4 columns 32 times 4 bytes: of Q8_0 plus 128, since the instruction wants one side unsigned; of Q4_0 with columns 0-3
+// in the lower and 16-19 in the upper half of each byte. Q4_K and Q6_K become Q8_0 (rounded again, by at most 1/254 of
+// the largest of 32). A band of tiles holds 32 rows; zeros fill up rows and columns.
+typedef struct { int type, rows, columns; size_t tile, band; uint8_t *at; } Matrix; // bytes of a tile, of a band
 typedef struct { Matrix matrix; const Tensor *parts[3]; } Packing; // one below the other
 typedef struct { float scale; int32_t sum; int8_t codes[32]; } Rounded; // 32 numbers in 8 bits each
 
 INLINE Rounded rounded(const float *x) {
-    float most = 0, odd = 0;
-    for (int i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[i])), odd += x[i] - x[i];
-    Rounded block = {most / 127 + odd, 0, {0}}; // by what is no number, the scale becomes none
-    float inverse = most > 1e-30f && odd == 0 ? 127 / most : 0;
-    for (int i = 0; i < 32; i += 16)
-        *(B *)&block.codes[i] = __builtin_convertvector((I)(*(const F *)&x[i] * inverse + 0x1.8p23f) - 0x4b400000, B);
-    for (int i = 0; i < 32; i++) block.sum += block.codes[i];
+    I most = {0}, sum = {0}; // floats are ordered as whole numbers are, and what is no number is above all
+    for (int i = 0; i < 32; i += W) {
+        I bits = *(const AnyI *)&x[i] & 0x7fffffff;
+        most = (bits & (bits > most)) | (most & ~(bits > most));
+    }
+    for (int i = 1; i < W; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
+    float size = ((F)most)[0], inverse = size > 1e-30f && size < INFINITY ? 127 / size : 0;
+    Rounded block = {size < INFINITY ? size / 127 : NAN, 0, {0}};
+    for (int i = 0; i < 32; i += W) {
+        I codes = (I)(*(const AnyF *)&x[i] * inverse + 0x1.8p23f) - 0x4b400000;
+        *(AnyB *)&block.codes[i] = __builtin_convertvector(codes, B), sum += codes;
+    }
+    for (int i = 0; i < W; i++) block.sum += sum[i];
     return block;
 }
 
-static void pack_rows(void *what, int first, int end) { // blocks first to end
+static void pack_rows(void *what, int first, int end) { // bands first to end
     Packing *job = what;
     Matrix *m = &job->matrix;
-    for (int row = 16 * first; row < LEAST(16 * end, m->rows); row++) {
+    for (int row = 32 * first; row < LEAST(32 * end, m->rows); row++) {
         const Tensor **part = job->parts, *t;
-        uint64_t inner = row, r = row % 16;
+        uint64_t inner = row, r = row % 32;
         while (inner >= (t = *part)->rows) inner -= t->rows, part++;
-        int weights = TYPE[t->type].weights, bytes = TYPE[t->type].bytes;
+        int weights = TYPE[t->type].weights, bytes = TYPE[t->type].bytes, same = m->type == (int)t->type;
         const uint8_t *from = t->at + inner * t->stride;
-        uint8_t *to = m->at + row / 16 * m->stride;
         float x[256];
         for (int k = 0, n; k < (int)t->width; k += n, from += n / weights * bytes) {
-            unpack(t->type, from, n = LEAST((int)t->width - k, 256), x);
-            if (m->type == F32) for (int i = k; i < k + n; i++) memcpy(to + (i * 16 + r) * 4, &x[i - k], 4);
-            if (m->type == F16) for (int i = k; i < k + n; i++) memcpy(to + (i * 16 + r) * 2, from + 2 * (i - k), 2);
-            if (m->type == BF16) for (int i = k; i < k + n; i++)
-                memcpy(to + (i / 2 * 32 + r * 2 + i % 2) * 2, from + 2 * (i - k), 2);
-            if (m->group) for (int i = k; i < k + n; i += 32) {
-                uint8_t block[34], *group = to + i / 64 * m->group, second = i / 32 % 2;
-                Rounded again = rounded(&x[i - k]);
-                float scale = again.scale * 0x1p-112f; // to float16, whose exponent counts from elsewhere
-                uint32_t bits = *(U *)&scale;
-                bits = (bits + 0xfff + (bits >> 13 & 1)) >> 13;
-                memcpy(block, &bits, 2), memcpy(block + 2, again.codes, 32);
-                if (m->type == (int)t->type) memcpy(block, from + (i - k) / 32 * bytes, bytes);
-                memcpy(group + second * 32 + r * 2, block, 2), group += 64 + second * (m->group - 64) / 2;
-                for (int j = 0; j < TYPE[m->type].bytes - 2; j++)
-                    group[j / 4 * 64 + r * 4 + j % 4] = block[2 + j] ^ (m->type == Q8_0 ? 128 : 0);
+            n = LEAST((int)t->width - k, 256);
+            if (!same || m->type == F32) unpack(t->type, from, n, x);
+            for (int i = 0; i < n; i += 32) {
+                uint8_t *to = m->at + row / 32 * m->band + (k + i) / 32 * m->tile, block[34];
+                for (int j = 0; j < LEAST(n - i, 32); j++) {
+                    if (m->type == F32) memcpy(to + (j * 32 + r) * 4, &x[i + j], 4);
+                    if (m->type == F16) memcpy(to + (j * 32 + r) * 2, from + 2 * (i + j), 2);
+                    if (m->type == BF16) memcpy(to + (j / 2 * 64 + r * 2 + j % 2) * 2, from + 2 * (i + j), 2);
+                }
+                if (m->type != Q8_0 && m->type != Q4_0) continue;
+                if (same) memcpy(block, from + i / 32 * bytes, bytes);
+                else {
+                    Rounded again = rounded(&x[i]);
+                    H scale = narrowed(all(again.scale));
+                    memcpy(block, &scale, 2), memcpy(block + 2, again.codes, 32);
+                }
+                memcpy(to + r * 2, block, 2);
+                for (int j = 0; j < TYPE[m->type].bytes - 2; j += 4) {
+                    uint32_t four = *(U *)&block[2 + j] ^ (m->type == Q8_0 ? 0x80808080 : 0);
+                    memcpy(to + 64 + (j / 4 * 32 + r) * 4, &four, 4);
+                }
             }
         }
     }
@@ -423,10 +516,10 @@ static Matrix pack(Team *team, Block **owned, bool exact, int count, const Tenso
         m->type = exact || (i && type != m->type) ? F32 : type; // different ones meet in float32
         m->rows += (int)parts[i]->rows, job.parts[i] = parts[i], exact |= i && m->type == F32;
     }
-    m->group = m->type == Q8_0 ? 64 + 2 * 512 : m->type == Q4_0 ? 64 + 2 * 256 : 0;
-    m->stride = m->group ? (m->columns + 63) / 64 * m->group : (size_t)m->columns * (m->type == F32 ? 64 : 32);
-    m->at = room(owned, (m->rows + 31) / 32, 2 * m->stride); // an even number of blocks
-    share(team, (m->rows + 15) / 16, pack_rows, &job);
+    m->tile = m->type == F32 ? 4096 : m->type == Q8_0 ? 64 + 1024 : m->type == Q4_0 ? 64 + 512 : 2048;
+    m->band = m->columns / 32 * m->tile;
+    m->at = room(owned, (m->rows + 31) / 32, m->band);
+    share(team, (m->rows + 31) / 32, pack_rows, &job);
     return job.matrix;
 }
 
@@ -441,77 +534,77 @@ typedef struct { // out [T, rows] = x [T, columns] times the matrix (or more by 
 } Product;
 
 static void round_inputs(void *what, int t, int end) { // of tokens t to end
-    for (const Product *p = what; t < end; t++)
-        for (int k = 0; k < p->m->columns; k++) {
-            const float *x = p->x + t * p->x_step + k;
-            uint8_t *to = p->in + t * p->in_step;
-            uint32_t bits = *(const U *)x;
-            if (p->m->type == BF16) ((uint16_t *)to)[k] = *x == *x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fc0;
-            else if (k % 32 == 0) ((Rounded *)to)[k / 32] = rounded(x);
-        }
+    for (const Product *p = what; t < end; t++) {
+        const float *x = p->x + t * p->x_step;
+        uint8_t *to = p->in + t * p->in_step;
+        if (p->m->type == BF16) for (int k = 0; k < p->m->columns; k += W) {
+            F some = *(const AnyF *)&x[k];
+            I odd = some != some, bits = (I)some & ~odd; // no number remains none
+            bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16 | (odd & 0x7fc0);
+            *(AnyH *)&to[2 * k] = __builtin_convertvector(bits, H);
+        } else for (int k = 0; k < p->m->columns; k += 32) ((Rounded *)to)[k / 32] = rounded(&x[k]);
+    }
 }
 
-// Results of 16 rows; of the last block, only those that there are.
-static __attribute__((noinline)) void put(float *out, const F *sum, int rows, bool more) {
-    for (int i = 0; i < rows && i < 16; i++) out[i] = (*sum)[i] + (more ? out[i] : 0);
+INLINE void put(float *out, F sum, int rows, bool more) { // of W rows; of the last, only those that there are
+    if (rows >= W && more) sum += *(AnyF *)out;
+    if (rows >= W) *(AnyF *)out = sum;
+    else for (int i = 0; i < rows; i++) out[i] = sum[i] + (more ? out[i] : 0);
 }
 
-// R blocks of rows for N tokens. All these sizes are known to the compiler, and the sums [R, N] stay in registers.
-INLINE void tile(const int type, const int R, const int N, const Product *p, int block, int token) {
-#define EACH UNROLL for (int r = 0; r < R; r++) UNROLL for (int n = 0; n < N; n++)
+// 2 W rows of a band for N tokens: a size known to the compiler, so that the sums [2, N] can stay in registers.
+INLINE void tile(const int type, const int N, const Product *p, int band, int first, int token) {
+#define EACH UNROLL for (int r = 0; r < 2; r++) UNROLL for (int n = 0; n < N; n++)
 #define SUM sums[r * N + n]
 #define WHOLE whole[r * N + n]
-#define WEIGHTS(offset) (at + r * m->stride + (offset))
+#define WEIGHTS(offset, bytes) (at + (offset) + (first + r * W) * (bytes))
 #define INPUT(kind) ((const kind *)(in + n * p->in_step))
     const Matrix *m = p->m;
-    const uint8_t *at = m->at + block * m->stride, *in = p->in + token * p->in_step;
-    const int last = type == Q8_0 ? 32 : 16;
-    F sums[16] = {{0}};
-    I whole[16];
-    for (int k = 0; k < m->columns; k += 32) {
-        if (type == F32) ROLLED for (int j = k; j < k + 32; j++) EACH SUM += *(F *)WEIGHTS(j * 64) * INPUT(float)[j];
-        if (type == F16) ROLLED for (int j = k; j < k + 32; j++) EACH SUM += widened(WEIGHTS(j * 32)) * INPUT(float)[j];
-        if (type == BF16) ROLLED for (int j = k / 2; j < k / 2 + 16; j++)
-            EACH SUM = add_pairs(SUM, *(I *)WEIGHTS(j * 64), INPUT(U)[j]);
+    const uint8_t *at = m->at + band * m->band, *in = p->in + token * p->in_step;
+    const int last = type == Q8_0 ? 8 : 4;
+    F sums[2 * SEVERAL] = {{0}};
+    I whole[2 * SEVERAL];
+    for (int k = 0; k < m->columns; k += 32, at += m->tile) {
+        if (N < 8 && !first) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
+        if (type == F32) ROLLED for (int j = 0; j < 32; j++)
+            EACH SUM = fused(SUM, *(AnyF *)WEIGHTS(j * 128, 4), all(INPUT(float)[k + j]));
+        if (type == F16) ROLLED for (int j = 0; j < 32; j++)
+            EACH SUM = fused(SUM, widened(WEIGHTS(j * 64, 2)), all(INPUT(float)[k + j]));
+        if (type == BF16) ROLLED for (int j = 0; j < 16; j++)
+            EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), INPUT(U)[k / 2 + j]);
         if (type != Q8_0 && type != Q4_0) continue;
-        size_t scales = k / 64 * m->group + k % 64, bytes = k / 64 * m->group + 64 + k % 64 / 32 * last * 16;
         EACH WHOLE = (I){0} - INPUT(Rounded)[k / 32].sum * (type == Q8_0 ? 128 : 8);
-        ROLLED for (int j = 0; j < last; j += 4)
+        UNROLL for (int j = 0; j < last; j++)
             EACH {
-                I w = *(I *)WEIGHTS(bytes + j * 16);
-                const int8_t *codes = &INPUT(Rounded)[k / 32].codes[j];
+                I w = *(AnyI *)WEIGHTS(64 + j * 128, 4);
+                const int8_t *codes = &INPUT(Rounded)[k / 32].codes[4 * j];
                 WHOLE = add_fours(WHOLE, w & (type == Q8_0 ? -1 : 0x0f0f0f0f), *(const U *)codes);
                 if (type == Q4_0) WHOLE = add_fours(WHOLE, w >> 4 & 0x0f0f0f0f, *(const U *)(codes + 16));
             }
-        EACH SUM += widened(WEIGHTS(scales)) * INPUT(Rounded)[k / 32].scale * __builtin_convertvector(WHOLE, F);
+        EACH SUM = fused(SUM, widened(WEIGHTS(0, 2)) * INPUT(Rounded)[k / 32].scale, __builtin_convertvector(WHOLE, F));
     }
-    EACH {
-        float *out = p->out + (token + n) * p->out_step + (block + r) * 16;
-        F sum = SUM;
-        put(out, &sum, m->rows - (block + r) * 16, p->more);
-    }
+    int row = 32 * band + first;
+    EACH put(p->out + (token + n) * p->out_step + row + r * W, SUM, m->rows - row - r * W, p->more);
 }
 
-INLINE void tiles(const int type, const Product *p, int block, int end) { // of an even number of blocks
-    for (int R; block < end; block += R) {
-        R = p->T == 1 && end - block >= 8 ? 8 : 2; // one token alone needs more rows, for sums that do not wait
-        for (int t = 0, N; t < p->T; t += N) {
-            N = R == 8 ? 1 : p->T - t >= 8 ? 8 : p->T - t >= 4 ? 4 : 1;
-            if (R == 8) tile(type, 8, 1, p, block, t);
-            else if (N == 8) tile(type, 2, 8, p, block, t);
-            else if (N == 4) tile(type, 2, 4, p, block, t);
-            else tile(type, 2, 1, p, block, t);
+INLINE void tiles(const int type, const Product *p, int band, int end) {
+    for (; band < end; band++) for (int first = 0; first < 32; first += 2 * W)
+        for (int t = 0, left, N; (left = p->T - t) > 0; t += N) {
+            N = left >= SEVERAL ? SEVERAL : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            if (N == SEVERAL) tile(type, SEVERAL, p, band, first, t);
+            else if (N == 4) tile(type, 4, p, band, first, t);
+            else if (N == 2) tile(type, 2, p, band, first, t);
+            else tile(type, 1, p, band, first, t);
         }
-    }
 }
 
-static void multiply_rows(void *what, int first, int end) { // of pairs of blocks
+static void multiply_rows(void *what, int first, int end) { // of bands
     const Product *p = what;
-    if (p->m->type == F32) tiles(F32, p, 2 * first, 2 * end);
-    if (p->m->type == F16) tiles(F16, p, 2 * first, 2 * end);
-    if (p->m->type == BF16) tiles(BF16, p, 2 * first, 2 * end);
-    if (p->m->type == Q8_0) tiles(Q8_0, p, 2 * first, 2 * end);
-    if (p->m->type == Q4_0) tiles(Q4_0, p, 2 * first, 2 * end);
+    if (p->m->type == F32) tiles(F32, p, first, end);
+    if (p->m->type == F16) tiles(F16, p, first, end);
+    if (p->m->type == BF16) tiles(BF16, p, first, end);
+    if (p->m->type == Q8_0) tiles(Q8_0, p, first, end);
+    if (p->m->type == Q4_0) tiles(Q4_0, p, first, end);
 }
 
 static void multiply(Team *team, const Matrix *m, int T, const float *x, size_t x_step, uint8_t *in, float *out,
@@ -786,8 +879,9 @@ static void encode(const Tokenizer *k, Text from, Tokens *list) {
 
 // ---- 6. The model: a token's vector passes through the layers; in each, attention looks back once. ----
 // Keys and values lie in pages of 16 tokens: of each layer the keys [K, P, 16], then the values [K, 16, P]; P is C in
-// whole 16s. A sequence is a list of pages, and several can share them. Other rows are filled up to 32s, with zeros.
-typedef struct { const int *tokens; int count, start, rows; float *const *pages; } Part; // tokens more of a sequence
+// whole 16s. They are float16, or float32 if the weights are F32 or F16. A sequence is a list of pages, and several can
+// share them. Other rows are filled up to 32s, with zeros.
+typedef struct { const int *tokens; int count, start, rows; char *const *pages; } Part; // tokens more of a sequence
 typedef struct { float *norm, *q_norm, *k_norm, *ffn_norm, *bias; Matrix qkv, out, gate_up, down; } Layer;
 typedef struct Model {
     File file;
@@ -796,15 +890,16 @@ typedef struct Model {
     Block *owned, *scratch;
     int D, H, K, C, F, V, P, layers, context;
     char fault[512];
-    bool neighbours; // positions turn pairs of neighbours, not of halves
+    bool neighbours, exact; // positions turn pairs of neighbours, not of halves; pages hold float32
     float epsilon, *frequencies, *norm; // frequencies [C/2]
     const Tensor *embedding;
     Layer *layer;
     Matrix output;
     // What is being computed: T tokens (there is room for so many), the layer and the norm at hand, and for each token
     // its vector, the same normed, q with k and v, attention's result, the two halves of the feed-forward and their
-    // product, cosines and sines, what is multiplied next in rounded form, its part, its position.
-    int T, room, *place;
+    // product, cosines and sines, what is multiplied next in rounded form, its part, its position. Tokens that follow
+    // each other attend in groups; where each begins, and last the end.
+    int T, room, groups, *place, *group;
     const Layer *now;
     const float *weight;
     float *x, *h, *qkv, *mixed, *gate_up, *gated, *turns;
@@ -860,23 +955,27 @@ static void load(Model *m, bool exact) {
     bool known = (m->neighbours = is(family, "llama")) || is(family, "qwen2") || is(family, "qwen3");
     must(known, "%.200s holds a model of the family %s; llama, qwen2 and qwen3 can be used", f->path, shown(family));
     memcpy(m->file.family, family.at, family.size);
+    if (f->given) m->tokenizer.count = (int)integer(f, ".vocab_size", -1);
     int64_t D = integer(f, ".embedding_length", -1), F = integer(f, ".feed_forward_length", -1);
     int64_t H = integer(f, ".attention.head_count", -1), K = integer(f, ".attention.head_count_kv", H);
     int64_t C = integer(f, ".attention.key_length", H > 0 && D > 0 ? D / H : 0), L = integer(f, ".block_count", -1);
-    int64_t context = integer(f, ".context_length", -1), turned = integer(f, ".rope.dimension_count", C);
+    int64_t context = integer(f, ".context_length", -1), window = integer(f, ".attention.sliding_window", context);
+    int64_t turned = integer(f, ".rope.dimension_count", C);
     double epsilon = real(f, ".attention.layer_norm_rms_epsilon", -1), theta = real(f, ".rope.freq_base", 10000);
     bool linear = is(scaling = words(f, ".rope.scaling.type", "none"), "linear"), plain = linear || is(scaling, "none");
     double slower = linear ? real(f, ".rope.scaling.factor", -1) : 1;
     must(plain, "%.200s scales positions in a way not known here: %s", f->path, shown(scaling));
     bool possible = D > 0 && D < 1 << 24 && F > 0 && F < 1 << 24 && K > 0 && K <= H && H < 1 << 16 && H % K == 0;
-    possible = possible && C > 0 && C <= 512 && C % 2 == 0 && L > 0 && (uint64_t)L <= f->tensor_count && context > 3;
+    possible = possible && C > 0 && C <= 512 && C % 2 == 0 && L > 0 && (uint64_t)L <= f->tensor_count;
+    possible = possible && context > 3 && window > 3;
     possible = possible && epsilon > 0 && epsilon < 1 && theta > 1 && theta < 1e12 && slower > 0 && slower < 1e6;
     possible = possible && turned == C && integer(f, ".attention.value_length", C) == C;
     must(possible, "%.200s describes no model that can be computed", f->path);
     m->D = D, m->F = F, m->H = H, m->K = K, m->C = C, m->V = m->tokenizer.count, m->P = (C + 15) / 16 * 16;
-    m->layers = L, m->epsilon = epsilon, m->context = LEAST(context, 1 << 28);
+    m->layers = L, m->epsilon = epsilon, m->context = LEAST(LEAST(context, window), 1 << 28);
     m->layer = room(&m->owned, L, sizeof(Layer));
     for (int i = 0; i < L; i++) load_layer(m, i, exact, is(family, "qwen2"), is(family, "qwen3"));
+    m->exact = m->layer->qkv.type == F32 || m->layer->qkv.type == F16;
     m->embedding = find(m, true, m->V, D, "token_embd.weight");
     m->norm = vector(m, find(m, true, 1, D, "output_norm.weight"));
     const Tensor *output = find(m, false, m->V, D, "output.weight");
@@ -890,12 +989,13 @@ static void load(Model *m, bool exact) {
 }
 
 static void normed(const float *x, const float *weight, int n, float epsilon, float *out) { // RMSNorm
-    F squares = {0};
+    F squares[16 / W] = {{0}};
     float sum = 0;
     int i = 0;
-    for (; i + 16 <= n; i += 16) squares += *(const F *)&x[i] * *(const F *)&x[i];
+    for (; i + 16 <= n; i += 16)
+        for (int v = 0; v < 16; v += W) squares[v / W] += *(const AnyF *)&x[i + v] * *(const AnyF *)&x[i + v];
     for (; i < n; i++) sum += x[i] * x[i];
-    for (i = 0; i < 16; i++) sum += squares[i];
+    for (i = 0; i < 16; i++) sum += ((float *)squares)[i];
     sum = 1 / sqrtf(sum / n + epsilon);
     for (i = 0; i < n; i++) out[i] = x[i] * sum * weight[i];
 }
@@ -912,71 +1012,118 @@ static void turn(const Model *m, float *x, const float *cosine) { // a head [C]:
     }
 }
 
+static size_t layer_size(const Model *m) { return (size_t)32 * m->K * m->P * (m->exact ? 4 : 2); } // bytes in a page
+
 static void place_tokens(void *what, int t, int end) { // biases; norms and positions of q and k; k and v to their page
     for (Model *m = what; t < end; t++) {
         const Layer *l = m->now;
-        int C = m->C, H = m->H, K = m->K, P = m->P, slot = m->place[t] % 16;
-        float *q = m->qkv + (size_t)t * (H + 2 * K) * C;
-        float *keys = m->part[t]->pages[m->place[t] / 16] + (l - m->layer) * 32 * K * P, *values = keys + 16 * K * P;
-        for (int i = 0; i < (H + 2 * K) * C; i++) q[i] += l->bias[i];
-        for (int head = 0; head < H + K; head++) {
-            const float *weight = head < H ? l->q_norm : l->k_norm;
+        int C = m->C, heads = m->H, K = m->K, P = m->P, slot = m->place[t] % 16;
+        float *q = m->qkv + (size_t)t * (heads + 2 * K) * C;
+        char *page = m->part[t]->pages[m->place[t] / 16] + (l - m->layer) * layer_size(m);
+        for (int i = 0; i < (heads + 2 * K) * C; i++) q[i] += l->bias[i];
+        for (int head = 0; head < heads + K; head++) {
+            const float *weight = head < heads ? l->q_norm : l->k_norm;
             if (weight) normed(q + head * C, weight, C, m->epsilon, q + head * C);
             turn(m, q + head * C, m->turns + (size_t)t * C);
         }
-        for (int i = 0; i < K * P; i++) {
-            int head = i / P, c = i % P, from = (H + head) * C + c;
-            keys[i * 16 + slot] = c < C ? q[from] : 0;
-            values[(head * 16 + slot) * P + c] = c < C ? q[from + K * C] : 0;
+        for (int i = 0; i < 2 * K * P; i += 16) {
+            float x[16] = {0};
+            uint16_t halves[16];
+            memcpy(x, q + (heads + i / P) * C + i % P, 4 * LEAST(C - i % P, 16));
+            for (int j = 0; j < 16; j += W) *(AnyH *)&halves[j] = narrowed(*(AnyF *)&x[j]);
+            int at = (i % (K * P) / P * 16 + slot) * P + i % P + K * P * 16; // of values; keys lie across
+            if (i >= K * P) m->exact ? memcpy(page + 4 * at, x, 64) : memcpy(page + 2 * at, halves, 32);
+            else for (int j = 0; j < 16; j++) {
+                if (m->exact) ((float *)page)[(i + j) * 16 + slot] = x[j];
+                else ((uint16_t *)page)[(i + j) * 16 + slot] = halves[j];
+            }
         }
     }
 }
 
-// Softmax goes page by page: when a higher score is met, what was mixed before shrinks. So a token's result depends on
-// what stands before it, and on nothing that is read beside it. Up to four heads with the same keys go together.
-static void attend(void *what, int item, int end) { // items: T tokens of the first keys' heads, T of the next ...
-    for (Model *m = what; item < end; item++) {
-        int t = item % m->T, kv = item / m->T, C = m->C, P = m->P, group = m->H / m->K, last = m->place[t], heads;
-        for (int head = kv * group; head < (kv + 1) * group; head += heads) {
-            heads = LEAST((kv + 1) * group - head, 4);
-            float q[4][512] = {{0}}, most[4], total[4];
-            F mixed[4][32] = {{{0}}};
-            for (int i = 0; i < heads * C; i++)
-                q[i / C][i % C] = m->qkv[((size_t)t * (m->H + 2 * m->K) + head) * C + i] / sqrtf(C);
-            for (int page = 0; page <= last / 16; page++) {
-                const float *keys = m->part[t]->pages[page] + ((m->now - m->layer) * 2 * m->K + kv) * 16 * P;
-                const float *values = keys + m->K * 16 * P;
-                int count = LEAST(last - 16 * page + 1, 16);
-                for (int i = 0; i < heads; i++) {
-                    F scores[4] = {{0}}, chances; // [16] four times, so that sums need not wait for each other
-                    for (int c = 0; c < P; c += 4)
-                        UNROLL for (int j = 0; j < 4; j++) scores[j] += *(const F *)&keys[(c + j) * 16] * q[i][c + j];
-                    scores[0] = (scores[0] + scores[1]) + (scores[2] + scores[3]);
-                    float top = page ? most[i] : scores[0][0], shrink;
-                    for (int j = 0; j < count; j++) top = scores[0][j] > top ? scores[0][j] : top;
-                    chances = exponential(scores[0] - top);
-                    shrink = page ? exponential((F){0} + (most[i] - top))[0] : 0;
-                    total[i] = page ? total[i] * shrink : 0, most[i] = top;
-                    for (int j = 0; j < count; j++) total[i] += chances[j];
-                    for (int c = 0; c < P / 16; c++) {
-                        F sum = mixed[i][c] * shrink;
-                        for (int j = 0; j < count; j++) sum += *(const F *)&values[j * P + c * 16] * chances[j];
-                        mixed[i][c] = sum;
-                    }
-                }
+// Attention of some heads of some tokens that follow each other, N in all, to what stands before each. Softmax goes by
+// 128 positions: when a higher score is met, what was mixed before shrinks. So a token's result is the same to the bit
+// whatever attends beside it.
+INLINE void attend_group(const int heads, const int tokens, const bool exact, const Model *m, int t, int head, int kv) {
+#define KEPT(values, i) (exact ? *(const AnyF *)((values) + 4 * (i)) : widened((values) + 2 * (i)))
+    enum { MOST = 512 / W + 1, ALL = 8, V = 16 / W, AHEAD = 8 }; // one more: powers of two meet in the cache
+    const int N = heads * tokens, C = m->C, P = m->P, last = m->place[t] + tokens - 1, size = exact ? 4 : 2;
+    const size_t at = (m->now - m->layer) * layer_size(m) + (size_t)kv * 16 * P * size;
+    static const int32_t lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    F q[ALL][MOST], mixed[ALL][MOST], totals[ALL][V] = {{{0}}}, scores[ALL][AHEAD * V];
+    float most[ALL], scale = 1 / sqrtf(C);
+    for (int i = 0; i < N; i++) {
+        const float *from = m->qkv + ((size_t)(t + i / heads) * (m->H + 2 * m->K) + head + i % heads) * C;
+        for (int c = 0; c < P; c++) ((float *)q[i])[c] = c < C ? from[c] * scale : 0, ((float *)mixed[i])[c] = 0;
+        most[i] = -INFINITY;
+    }
+    for (int first = 0; first * 16 <= last; first += AHEAD) {
+        const int count = LEAST(last / 16 + 1 - first, AHEAD) * V;
+        for (int v = 0; v < count; v++) {
+            const char *keys = m->part[t]->pages[first + v / V] + at + v % V * W * size;
+            F even[ALL] = {{0}}, odd[ALL] = {{0}}; // two sums, which need not wait for each other
+            for (int c = 0; c < P; c += 2) {
+                F key = KEPT(keys, c * 16), next = KEPT(keys, c * 16 + 16);
+                UNROLL for (int i = 0; i < N; i++) even[i] = fused(even[i], key, all(((float *)q[i])[c]));
+                UNROLL for (int i = 0; i < N; i++) odd[i] = fused(odd[i], next, all(((float *)q[i])[c + 1]));
             }
-            for (int i = 0; i < heads * C; i++)
-                m->mixed[(size_t)t * up(m->H * C) + head * C + i] = mixed[i / C][i % C / 16][i % C % 16] / total[i / C];
+            UNROLL for (int i = 0; i < N; i++) {
+                I seen = *(const AnyI *)&lanes[v % V * W] <= m->place[t] + i / heads - 16 * (first + v / V);
+                scores[i][v] = chosen(seen, even[i] + odd[i], all(-INFINITY));
+            }
         }
+        for (int i = 0; i < N; i++) {
+            F tops = scores[i][0];
+            for (int v = 1; v < count; v++) tops = chosen(scores[i][v] > tops, scores[i][v], tops);
+            float top = highest(tops), shrink = 1;
+            if (!(top <= most[i])) shrink = first ? exponential(all(most[i] - top))[0] : 0, most[i] = top;
+            for (int v = 0; v < V; v++) totals[i][v] *= shrink;
+            for (int c = 0; c < P / W; c++) mixed[i][c] *= shrink;
+            for (int v = 0; v < count; v++) {
+                I seen = scores[i][v] != all(-INFINITY);
+                scores[i][v] = chosen(seen, exponential(scores[i][v] - most[i]), all(0));
+                totals[i][v % V] += scores[i][v];
+            }
+        }
+        for (int c = 0; c < P; c += W) {
+            F sums[ALL];
+            for (int i = 0; i < N; i++) sums[i] = mixed[i][c / W];
+            for (int j = 0; j < LEAST(count * W, last + 1 - 16 * first); j++) {
+                const char *values = m->part[t]->pages[first + j / 16] + at + (size_t)m->K * 16 * P * size;
+                F value = KEPT(values, j % 16 * P + c);
+                UNROLL for (int i = 0; i < N; i++) sums[i] = fused(sums[i], value, all(((float *)scores[i])[j]));
+            }
+            for (int i = 0; i < N; i++) mixed[i][c / W] = sums[i];
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        float sum = 0, *out = m->mixed + (size_t)(t + i / heads) * up(m->H * C) + (head + i % heads) * C;
+        for (int j = 0; j < 16; j++) sum += ((float *)totals[i])[j];
+        for (int c = 0; c < C; c++) out[c] = ((float *)mixed[i])[c] * (1 / sum);
+    }
+}
+
+static void attend(void *what, int item, int end) { // items: groups with the first keys' heads, with the next ...
+    for (const Model *m = what; item < end; item++) {
+        int first = m->group[item % m->groups], tokens = m->group[item % m->groups + 1] - first;
+        int kv = item / m->groups, each = m->H / m->K;
+        for (int head = kv * each, n; head < (kv + 1) * each; head += n)
+            for (int t = first, more; (n = LEAST((kv + 1) * each - head, 4)), t < first + tokens; t += more) {
+#define ATTEND(a, b) (m->exact ? attend_group(a, b, true, m, t, head, kv) : attend_group(a, b, false, m, t, head, kv))
+                n = n == 3 ? 2 : n, more = first + tokens - t >= 8 / n ? 8 / n : 1;
+                if (n == 4) more == 2 ? ATTEND(4, 2) : ATTEND(4, 1);
+                if (n == 2) more == 4 ? ATTEND(2, 4) : ATTEND(2, 1);
+                if (n == 1) more == 8 ? ATTEND(1, 8) : ATTEND(1, 1);
+            }
     }
 }
 
 static void gate_tokens(void *what, int t, int end) { // gate · sigmoid(gate) · up
     for (Model *m = what; t < end; t++)
-        for (int i = 0; i < m->F; i += 16) {
+        for (int i = 0; i < m->F; i += W) {
             const float *gate = m->gate_up + (size_t)t * 2 * m->F + i;
-            F g = *(const F *)gate, product = g / (1 + exponential(-g)) * *(const F *)(gate + m->F);
-            memcpy(&m->gated[(size_t)t * up(m->F) + i], &product, 4 * LEAST(m->F - i, 16));
+            F g = *(const AnyF *)gate, product = g / (1 + exponential(-g)) * *(const AnyF *)(gate + m->F);
+            memcpy(&m->gated[(size_t)t * up(m->F) + i], &product, 4 * LEAST(m->F - i, W));
         }
 }
 
@@ -988,7 +1135,8 @@ static void reserve(Model *m, int T) { // room to read so many tokens at once
     m->qkv = room(&m->scratch, T, 4 * (m->H + 2 * m->K) * m->C), m->mixed = room(&m->scratch, T, 4 * heads);
     m->gate_up = room(&m->scratch, T + 1, 8 * m->F + 64), m->turns = room(&m->scratch, T, 4 * m->C);
     m->in = room(&m->scratch, T, 2 * (widest > heads ? widest : heads));
-    m->part = room(&m->scratch, T, sizeof *m->part), m->place = room(&m->scratch, T, sizeof(int)), m->room = T;
+    m->part = room(&m->scratch, T, sizeof *m->part), m->place = room(&m->scratch, T, sizeof(int));
+    m->group = room(&m->scratch, T + 1, sizeof(int)), m->room = T;
 }
 
 // Reads tokens of some sequences at once: scores [sum of rows, V] of what comes after the last `rows` tokens of each.
@@ -996,23 +1144,25 @@ static void read_parts(Model *m, const Part *parts, int count, float *scores) {
     Team *team = &m->team;
     int T = 0, D = up(m->D), rows = 0;
     for (int i = 0; i < count; i++) T += parts[i].count;
-    reserve(m, m->T = T), T = 0;
+    reserve(m, m->T = T), T = m->groups = 0;
     for (const Part *part = parts; part < parts + count; part++)
         for (int i = 0; i < part->count; i++, T++) {
             const Tensor *t = m->embedding;
             must(part->tokens[i] >= 0 && part->tokens[i] < m->V, "there is no token %d", part->tokens[i]);
             unpack(t->type, t->at + part->tokens[i] * t->stride, m->D, m->x + (size_t)T * D);
             m->part[T] = part, m->place[T] = part->start + i;
+            if (i % 16 == 0) m->group[m->groups++] = T;
             for (int j = 0, half = m->C / 2; j < half; j++) {
                 float angle = (float)m->place[T] * m->frequencies[j], *turns = m->turns + (size_t)T * m->C + j;
                 turns[0] = cosf(angle), turns[half] = sinf(angle);
             }
         }
+    m->group[m->groups] = T;
     for (m->now = m->layer; m->now < m->layer + m->layers; m->now++) {
         const Layer *l = m->now;
         m->weight = l->norm, share(team, T, norm_tokens, m);
         multiply(team, &l->qkv, T, m->h, D, m->in, m->qkv, l->qkv.rows, false);
-        share(team, T, place_tokens, m), share(team, T * m->K, attend, m);
+        share(team, T, place_tokens, m), share(team, m->groups * m->K, attend, m);
         multiply(team, &l->out, T, m->mixed, up(m->H * m->C), m->in, m->x, D, true);
         m->weight = l->ffn_norm, share(team, T, norm_tokens, m);
         multiply(team, &l->gate_up, T, m->h, D, m->in, m->gate_up, 2 * m->F, false);
@@ -1044,6 +1194,13 @@ static void do_open(void *what) {
     open_tokenizer(&r->m->tokenizer, &r->m->file, &r->m->owned), load(r->m, r->exact);
 }
 
+static void do_take(void *what) { // the first time, or again
+    Request *r = what;
+    File *f = &r->m->file;
+    if (r->threads) start(&r->m->team, r->threads), parse(f);
+    release(&r->m->owned), load(r->m, r->exact);
+}
+
 static void do_read(void *what) {
     Request *r = what;
     read_parts(r->m, r->parts, r->count, r->scores);
@@ -1057,7 +1214,7 @@ static void do_encode(void *what) {
 void twofold_close(Model *m) {
     if (m->team.count > 1) begin(&m->team, NULL, NULL, 0);
     for (int i = 1; i < m->team.count; i++) pthread_join(m->team.workers[i].thread, NULL);
-    if (m->file.bytes) munmap((void *)m->file.bytes, m->file.size);
+    if (m->file.bytes && !m->file.given) munmap((void *)m->file.bytes, m->file.size);
     release(&m->scratch), release(&m->owned), release(&m->file.owned), free(m);
 }
 
@@ -1067,7 +1224,20 @@ Model *twofold_open(const char *path, int threads, bool exact, char fault[512]) 
     return m ? twofold_close(m) : (void)strcpy(fault, "there is not enough memory"), NULL;
 }
 
-size_t twofold_page_floats(const Model *m) { return (size_t)m->layers * 32 * m->K * m->P; }
+// A model whose weights another program holds, tensor by tensor in the order of a header, which is a GGUF without them.
+// What is computed with is a copy; when the weights have changed, it must be taken again.
+Model *twofold_take(const uint8_t *header, size_t size, const uint8_t *const *given, int threads, char fault[512]) {
+    Model *m = calloc(1, sizeof *m);
+    if (m) m->file = (File){.path = "the model", .bytes = header, .size = size, .given = given};
+    if (m && attempt(do_take, &(Request){.m = m, .threads = threads}, fault)) return m;
+    return m ? twofold_close(m) : (void)strcpy(fault, "there is not enough memory"), NULL;
+}
+
+const char *twofold_take_again(Model *m) { // NULL, or the fault
+    return attempt(do_take, &(Request){.m = m}, m->fault) ? NULL : m->fault;
+}
+
+size_t twofold_page_size(const Model *m) { return m->layers * layer_size(m); } // in bytes
 
 const char *twofold_read(Model *m, const Part *parts, int count, float *scores) { // NULL, or the fault
     Request request = {.m = m, .parts = parts, .count = count, .scores = scores};
@@ -1130,7 +1300,7 @@ static int choose(const float *scores, int count, const Options *o, uint64_t *ra
 
 // ---- 8. Using it: going on with a text, conversation, scoring, self-test. ----
 enum { ENDED = -1, NOTHING = -2 };
-typedef struct { Block *owned; float **pages; int count, length; } Memory; // to forget is to set `length` back
+typedef struct { Block *owned; char **pages; int count, length; } Memory; // to forget is to set `length` back
 typedef struct { Model *m; const Options *options; uint64_t random; float *scores; Candidate *all; } Session;
 typedef struct { char held[4]; int count; } Printer; // holds back the bytes of a character that is not whole yet
 static volatile sig_atomic_t interrupted;
@@ -1171,7 +1341,7 @@ static bool read_on(Session *s, Memory *memory, const int *tokens, int count, in
         for (; memory->count * 16 < memory->length + n; memory->count++) {
             memory->pages = realloc(memory->pages, (memory->count + 1) * sizeof *memory->pages);
             must(memory->pages, "there is not enough memory");
-            memory->pages[memory->count] = room(&memory->owned, twofold_page_floats(m), sizeof(float));
+            memory->pages[memory->count] = room(&memory->owned, twofold_page_size(m), 1);
         }
         if (interrupted) return false;
         read_parts(s->m, &(Part){tokens, n, memory->length, n == count ? rows : 0, memory->pages}, 1, s->scores);

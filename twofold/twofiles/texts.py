@@ -39,6 +39,10 @@ model.gguf holds all that the model has learned; run.py uses it. Python 3.9 or n
     python run.py selftest                     is the file whole, and does it compute rightly here?
     python run.py --help                       the rest
 
+run.c does the same, faster, and needs a C compiler instead:
+
+    cc -O3 -march=native run.c -o run -lm -lpthread && ./run --help
+
 Other programs open model.gguf too, for example llama.cpp and LM Studio; for Ollama:
 
     ollama create {_plain(name)} -f Modelfile && ollama run {_plain(name)}
