@@ -28,9 +28,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/twofold create --output demo
 
-# Small models on many threads are slower than on one, and two test runs must not fight for the cores.
+# Small models on many threads are slower than on one: a test process on each core, at most 8, with one thread each.
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

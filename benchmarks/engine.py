@@ -29,10 +29,9 @@ from twofold.decoding.engine import Engine
 from twofold.decoding.sampling import Sampling
 from twofold.files import atomic_write
 from twofold.models.c_model import CLanguageModel
-from twofold.models.config import TransformerConfig
 from twofold.models.folder import save_folder
-from twofold.models.from_gguf import read_config
 from twofold.models.gguf import read_gguf
+from twofold.models.gguf_config import read_config
 from twofold.models.language_model import Ask, LanguageModel
 from twofold.models.torch_model import TorchLanguageModel
 from twofold.models.transformer import Transformer
@@ -171,7 +170,7 @@ def in_c(folder: Path, out: Path, threads: int) -> CLanguageModel:
     """The same weights, float32, computed by run.c."""
     export(folder, out, type="f32")
     path = out / "model.gguf"
-    return CLanguageModel(path, TransformerConfig.from_hf(read_config(read_gguf(path))), threads=threads)
+    return CLanguageModel(path, read_config(read_gguf(path)), threads=threads)
 
 
 def against_transformers(

@@ -3,7 +3,8 @@
     python benchmarks/recipe.py CORPUS FOLDER --preset nano --steps 1000 --vary matrix_lr=0.01 batch_rows=8,steps=2000
 
 CORPUS is what `twofold text` leaves. A variant is a comma-separated list of names and values: those of TrainSettings,
-those of a preset (width, layers, heads, kv_heads, inner, vocab_size, row_tokens), or `muon_iterations`. A run that
+those of a preset (width, layers, heads, kv_heads, inner, vocab_size, row_tokens), `muon_iterations`, or `average`: the
+share of the steps, the last ones, whose weights are averaged before the held-out text is scored. A run that
 FOLDER already holds is not made again, so that a search can be broken off, and grow. Differences are paired by seed;
 after ± stands their standard error. With --minutes the clock ends each run, one at a time; with --steps they share
 the cores, and the time a step takes must be measured elsewhere.
@@ -33,7 +34,7 @@ from twofold.files import read_json, write_json
 from twofold.models.transformer import Transformer
 from twofold.text.corpus import Corpus
 from twofold.tokens.tokenizer import Tokenizer
-from twofold.training import optimizers
+from twofold.training import loop, optimizers
 from twofold.training.loop import train
 from twofold.training.progress import progress_for
 from twofold.training.settings import TrainSettings
@@ -53,6 +54,8 @@ def one(arguments: argparse.Namespace) -> None:
     variant, seed = read_variant(arguments.one[0]), int(arguments.one[1])
     if iterations := variant.pop("muon_iterations", None):
         optimizers.orthogonalize = partial(optimizers.orthogonalize, iterations=iterations)
+    if share := variant.pop("average", 0):
+        average(share)
     torch.set_num_threads(arguments.threads)
     shape = replace(
         PRESETS[arguments.preset], **{k: v for k, v in variant.items() if k in SHAPE and k != "row_tokens"}
@@ -74,6 +77,33 @@ def one(arguments: argparse.Namespace) -> None:
     )
     (run / "model.safetensors").unlink(missing_ok=True)
     write_json(run / "result.json", {"variant": arguments.one[0], "seed": seed, **record["result"]})
+
+
+def average(share: float) -> None:
+    """Have the loop score the mean of the weights after each of the last `share` of its steps."""
+    step, bits_per_byte = loop._Loop.step, loop._Loop.bits_per_byte
+    means: list[torch.Tensor] = []
+    count = 0
+
+    def step_and_add(self):
+        nonlocal count
+        row = step(self)
+        if self.state.step > (1 - share) * self.state.steps:
+            count += 1
+            with torch.no_grad():
+                if not means:
+                    means.extend(p.detach().clone() for p in self.model.parameters())
+                for mean, p in zip(means, self.model.parameters(), strict=True):
+                    mean.lerp_(p, 1 / count)
+        return row
+
+    def score_mean(self, rows):
+        with torch.no_grad():
+            for mean, p in zip(means, self.model.parameters(), strict=True):
+                p.copy_(mean)
+        return bits_per_byte(self, rows)
+
+    loop._Loop.step, loop._Loop.bits_per_byte = step_and_add, score_mean
 
 
 def tokens_of(arguments: argparse.Namespace, vocab_size: int) -> Path:

@@ -1,0 +1,96 @@
+// Times run.c, for cpu_inference.py:
+//
+//     cpu_inference MODEL THREADS SECONDS    tokens a second: "prefill" reads 512 tokens, 256 at a time; "decode B"
+//                                            appends 128 tokens to each of B branches, with all scores after each
+//     cpu_inference peaks THREADS            what the machine can do: GB/s read from memory, GOP/s of each kind of
+//                                            product in registers
+//
+// Each is done again until SECONDS have passed, twice at least, and the best time counts.
+#define TWOFOLD_LIBRARY
+#include "../twofold/twofiles/run.c"
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+enum { READ = 1 << 28, TURNS = 200000 };
+typedef struct { const char *memory; int kind; volatile float sink[64]; } Peak;
+
+static void reach(void *what, int item, int end) {
+    for (Peak *p = what; item < end; item++) {
+        I sums[16] = {{0}}, bits = (I){0} + 0x01010101 * (item + 1);
+        F floats[16];
+        for (int i = 0; i < 16; i++) floats[i] = (F){0} + p->sink[i]; // nobody knows that all are alike
+        for (int i = 0; i < 16; i++) sums[i] = (I)floats[i];
+        const char *at = p->memory + (size_t)item * READ;
+        if (p->kind == 0) for (const char *last = at + READ; at < last; at += 256)
+            UNROLL for (int i = 0; i < 4; i++) sums[i] += *(const I *)(at + 64 * i);
+        for (int turn = 0; turn < (p->kind ? TURNS : 0); turn++) {
+            UNROLL for (int i = 0; i < 16; i++) {
+                if (p->kind == 1) sums[i] = add_fours(sums[i], bits, 0x01020304);
+                if (p->kind == 2) floats[i] = add_pairs(floats[i], bits, 0x3f803f80);
+                if (p->kind == 3) floats[i] += (F)bits * floats[i];
+            }
+            __asm__ volatile("" : "+m"(p->sink[item % 64]));
+        }
+        float sum = 0;
+        for (int i = 0; i < 16; i++) sum += (float)sums[i][0] + floats[i][0];
+        p->sink[item % 64] = sum;
+    }
+}
+
+static int peaks(int threads) {
+    static const char *const names[] = {"read", "int8", "bf16", "f32"};
+    static const double amount[] = {READ, 128. * 16 * TURNS, 64. * 16 * TURNS, 32. * 16 * TURNS};
+    static Team team;
+    Block *chain = NULL;
+    Peak p = {room(&chain, threads, READ), 0, {0}};
+    for (start(&team, threads); p.kind < 4; p.kind++) {
+        double best = 1e9;
+        for (int turn = 0; turn < 10; turn++) {
+            double begun = now();
+            share(&team, threads, reach, &p);
+            best = now() - begun < best ? now() - begun : best;
+        }
+        printf("%s %g\n", names[p.kind], 1e-9 * threads * amount[p.kind] / best);
+    }
+    return 0;
+}
+
+int main(int count, char **arguments) {
+    char fault[512];
+    if (count == 3 && !strcmp(arguments[1], "peaks")) return peaks(atoi(arguments[2]));
+    if (count != 4) return fprintf(stderr, "cpu_inference MODEL THREADS SECONDS, or: peaks THREADS\n"), 2;
+    double begun = now(), limit = atof(arguments[3]);
+    Model *m = twofold_open(arguments[1], atoi(arguments[2]), false, fault);
+    if (!m) return fprintf(stderr, "%s\n", fault), 1;
+    printf("open %g\n", now() - begun), fflush(stdout);
+    static const int branches[] = {0, 1, 2, 4, 8, 16};
+    for (size_t b = 0; b < COUNT(branches); b++) {
+        int B = branches[b] ? branches[b] : 1, total = branches[b] ? 128 : 512, each = branches[b] ? 1 : 256;
+        Block *chain = NULL;
+        float *scores = room(&chain, (size_t)B * m->V, sizeof(float));
+        int *tokens = room(&chain, 512, sizeof(int));
+        char **pages = room(&chain, (size_t)B * 32, sizeof *pages);
+        for (int i = 0; i < B * 32; i++) pages[i] = room(&chain, twofold_page_size(m), 1);
+        for (int i = 0; i < 512; i++) tokens[i] = (i * 7919 + 13) % m->V;
+        double best = 1e9, end = now() + limit;
+        for (int turn = 0; turn < 2 || now() < end; turn++) {
+            double start = now();
+            for (int at = 0; at < total; at += each) {
+                Part parts[16];
+                for (int i = 0; i < B; i++) parts[i] = (Part){tokens + (at + i) % 512, each, at, 1, pages + i * 32};
+                const char *wrong = twofold_read(m, parts, B, scores);
+                if (wrong) return fprintf(stderr, "%s\n", wrong), 1;
+            }
+            double took = now() - start;
+            best = took < best ? took : best;
+        }
+        if (branches[b]) printf("decode %d %g\n", B, B * total / best);
+        else printf("prefill %g\n", total / best);
+        fflush(stdout), release(&chain);
+    }
+    twofold_close(m);
+}
