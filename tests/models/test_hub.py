@@ -8,7 +8,6 @@ import sys
 import pytest
 
 import twofold
-
 from twofold.errors import FileError
 from twofold.models.hub import fetch, local_path
 from twofold.models.hub_files import HubModel, choose_files, parse_model
@@ -338,5 +337,5 @@ def test_three_lines_open_a_model_of_the_hub(hub, tmp_path):
             capture_output=True,
             text=True,
         )
-        assert done.stdout == f"{ascii(on_disk)} owner/name\n", done.stderr
+        assert done.stdout == f"{on_disk!a} owner/name\n", done.stderr
     assert len(list((tmp_path / "home/hub/models--owner--name/snapshots").iterdir())) == 1
