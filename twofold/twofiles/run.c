@@ -461,8 +461,9 @@ INLINE Rounded rounded(const float *x) {
         most = (bits & (bits > most)) | (most & ~(bits > most));
     }
     for (int i = 1; i < W; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
-    float size = ((F)most)[0], inverse = size > 1e-30f && size < INFINITY ? 127 / size : 0;
+    float size = ((F)most)[0], inverse = size > 1e-30f ? 127 / size : 0;
     Rounded block = {size < INFINITY ? size / 127 : NAN, 0, {0}};
+    if (!(size < INFINITY)) return block;
     for (int i = 0; i < 32; i += W) {
         I codes = (I)(*(const AnyF *)&x[i] * inverse + 0x1.8p23f) - 0x4b400000;
         *(AnyB *)&block.codes[i] = __builtin_convertvector(codes, B), sum += codes;
