@@ -52,9 +52,13 @@ def seeds(folder: Path) -> None:
         vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
         head_dim=32, intermediate_size=32, max_position_embeddings=64,
     )  # fmt: skip
+    model = Transformer(config)
     torch.manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():  # all of them: a fresh model's layers add nothing yet
+            weights.add_(0.3 * torch.randn_like(weights))
     with tempfile.TemporaryDirectory() as scratch:
-        save_folder(Path(scratch) / "model", Transformer(config), bytes_only(), chat=True)
+        save_folder(Path(scratch) / "model", model, bytes_only(), chat=True)
         for type in TYPES:
             made = export(Path(scratch) / "model", Path(scratch) / type, type=type).folder / "model.gguf"
             shutil.copy(made, folder / f"{type}.gguf")

@@ -761,7 +761,11 @@ def test_damaged_files_are_told_or_harmless(compiled, tmp_path):
                                num_key_value_heads=1, head_dim=32, intermediate_size=32,
                                max_position_embeddings=64)  # fmt: skip
     torch.manual_seed(0)
-    save_folder(tmp_path / "smallest", Transformer(config), bytes_only(), chat=True)
+    model = Transformer(config)
+    with torch.no_grad():
+        for weights in model.parameters():  # all of them: a fresh model's layers add nothing yet
+            weights.add_(0.3 * torch.randn_like(weights))
+    save_folder(tmp_path / "smallest", model, bytes_only(), chat=True)
     whole = export(tmp_path / "smallest", tmp_path / "two").folder / "model.gguf"
     fuzz = compiled("fuzz", DOORS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     limits = {"ASAN_OPTIONS": "max_allocation_size_mb=256:detect_leaks=0"}

@@ -1,0 +1,95 @@
+"""run.c on machines that are not here: compiled for each, and on Arm also run, in an emulator.
+
+    python benchmarks/other_machines.py
+
+Needs `pip install ziglang qiling`: a C compiler that knows many machines, and an emulator of Linux programs. Compiled
+with -Wall -Wextra -Werror. On Arm (NEON), for small models of each type: the self-test, in which the quick kernels are
+held against the exact ones, and the most likely text after a prompt, exact and quick, beside what this machine writes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from fuzz_run_c import SOURCE, TYPES, seeds
+
+COMPILED = ["aarch64-linux-musl", "aarch64-macos", "x86_64-linux-gnu", "x86_64-linux-musl", "x86_64-macos"]
+EMULATED = "aarch64-linux-musl"
+PROMPT = "Once upon a time, in 1851, there lived a cat."
+ASKED = {
+    "self-test": ["selftest"],
+    "exact text": ["generate", PROMPT, "--temperature", "0", "--exact"],
+    "quick text": ["generate", PROMPT, "--temperature", "0"],
+}
+
+
+def compile_for(target: str, program: Path) -> str:
+    """`yes`, or the first thing that the compiler says."""
+    strict = ["-O2", "-Wall", "-Wextra", "-Werror", "-lm", "-lpthread"]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        target,
+        str(SOURCE),
+        "-o",
+        str(program),
+        *strict,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return "yes" if done.returncode == 0 else done.stderr.splitlines()[0]
+
+
+def emulate(root: str, *arguments: str) -> None:
+    """Run a program of the folder `root` in the emulator, in this process."""
+    from qiling import Qiling
+    from qiling.const import QL_VERBOSE
+
+    machine = Qiling([f"{root}/run", *arguments], root, verbose=QL_VERBOSE.OFF)
+    one_core = lambda ql, process, size, at: (ql.mem.write(at, b"\1"), 8)[1]  # noqa: E731
+    machine.os.set_syscall("sched_getaffinity", one_core)
+    machine.run()
+
+
+def output(command: list[str]) -> bytes:
+    """What a program prints in the time it is given."""
+    done = subprocess.run(command, capture_output=True, timeout=100)
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--emulate"]:
+        return emulate(*sys.argv[2:])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print("| machine | compiles without a warning |\n|---|---|")
+        for target in COMPILED:
+            print(f"| {target} | {compile_for(target, folder / target)} |", flush=True)
+        seeds(folder / "root")
+        shutil.copy(folder / EMULATED, folder / "root/run")
+        native = ["cc", "-O2", "-march=native", str(SOURCE), "-o", str(folder / "native"), "-lm", "-lpthread"]
+        subprocess.run(native, check=True)
+        print(
+            f"\n| on {EMULATED.split('-')[0]}, emulated | {' | '.join(ASKED)} |\n|{'---|' * (1 + len(ASKED))}"
+        )
+        for type in TYPES:
+            cells = []
+            for asked in ASKED.values():
+                here = output([str(folder / "native"), *asked, "--model", str(folder / f"root/{type}.gguf")])
+                emulator = [sys.executable, __file__, "--emulate", str(folder / "root")]
+                there = output([*emulator, *asked, "--model", f"/{type}.gguf", "--threads", "1"])
+                # The emulator loses what is printed first, which is the prompt.
+                here, there = (text.removeprefix(PROMPT.encode()) for text in (here, there))
+                cells.append("same" if here == there else f"{there[:200]!r}, not {here[:200]!r}")
+            print(f"| {type} | {' | '.join(cells)} |", flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()
