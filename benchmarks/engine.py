@@ -2,6 +2,7 @@
 
     python benchmarks/engine.py                                    # a random model of nano's shape
     python benchmarks/engine.py --model demo/assistant --output engine.md
+    python benchmarks/engine.py --device cuda                      # and with --plain, without recorded steps
 
 All on the same weights in one process, in turns; figures are medians over the rounds of ratios within a round. The
 bare loop asks the same `TorchLanguageModel` for the same tokens and takes the best of each row; the engine decodes the
@@ -28,6 +29,7 @@ from twofold.decoding.decoders import Beam, Sample
 from twofold.decoding.engine import Engine
 from twofold.decoding.sampling import Sampling
 from twofold.files import atomic_write
+from twofold.models import torch_model
 from twofold.models.c_model import CLanguageModel
 from twofold.models.folder import save_folder
 from twofold.models.gguf import read_gguf
@@ -174,20 +176,20 @@ def in_c(folder: Path, out: Path, threads: int) -> CLanguageModel:
 
 
 def against_transformers(
-    folder: Path, models: dict[str, LanguageModel], rounds: int, tokens: int
+    folder: Path, models: dict[str, LanguageModel], rounds: int, tokens: int, device: str
 ) -> list[str]:
     """Greedy text of 1 and 8 prompts of one length."""
     from transformers import AutoModelForCausalLM
 
-    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().to(device)
 
     def run_theirs(prompts: list[list[int]]) -> float:
-        tensor = torch.tensor(prompts)
+        tensor = torch.tensor(prompts, device=device)
         started = time.perf_counter()
         theirs.generate(
             tensor, attention_mask=torch.ones_like(tensor), max_new_tokens=tokens, min_new_tokens=tokens,
             do_sample=False, pad_token_id=0,
-        )  # fmt: skip
+        ).tolist()  # fmt: skip
         return time.perf_counter() - started
 
     def run_ours(model: LanguageModel, prompts: list[list[int]]) -> float:
@@ -225,19 +227,25 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--plain", action="store_true", help="on a GPU, do not record steps as CUDA graphs")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--quick", action="store_true", help="one round of few tokens")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.tokens, arguments.rounds = 16, 1
+    if arguments.plain:
+        torch_model.recorder = lambda device: None
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.model or random_folder(Path(temporary) / "model", arguments.preset)
-        loaded = twofold.load(folder, device="cpu")
+        loaded = twofold.load(folder, device=arguments.device, precision="float32")
         model = loaded.model
         size = sum(p.numel() for p in model.transformer.parameters())
-        models = {"Twofold": model, "Twofold, run.c": in_c(folder, Path(temporary) / "c", arguments.threads)}
-        machine = environment(torch.device("cpu"), torch.float32)
+        models = {"Twofold": model}
+        if arguments.device == "cpu":
+            models["Twofold, run.c"] = in_c(folder, Path(temporary) / "c", arguments.threads)
+        machine = environment(torch.device(arguments.device), torch.float32)
         parts = [
             f"{machine['processor']}, {arguments.threads} threads, torch {torch.__version__}; {size / 1e6:.2f} M "
             f"parameters, float32, {arguments.tokens} tokens after prompts of 32, median of {arguments.rounds}.",
@@ -247,7 +255,9 @@ def main() -> None:
                     overhead(model, arguments.rounds, arguments.tokens),
                     branches(model, arguments.rounds, arguments.tokens),
                     shared(model, arguments.rounds) if model.context_length > 1010 else [],
-                    against_transformers(folder, models, arguments.rounds, arguments.tokens),
+                    against_transformers(
+                        folder, models, arguments.rounds, arguments.tokens, arguments.device
+                    ),
                 )
                 if lines
             ),

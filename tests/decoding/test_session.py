@@ -42,6 +42,19 @@ def model(folder):
     return twofold.load(folder)
 
 
+def test_what_there_is_not_is_told_by_name(folder):
+    for asked in (
+        {"engine": "rust"},
+        {"precision": "f32"},
+        {"precision": None},
+        {"device": "cdua"},
+        {"device": "mps"},
+    ):
+        [(what, name)] = asked.items()
+        with pytest.raises(UsageError, match=f"{what} {name!r}"):
+            twofold.load(folder, **asked)
+
+
 def test_a_context_can_be_asked_for(folder):
     model = twofold.load(folder, context_length=20)
     assert model.model.context_length == 20

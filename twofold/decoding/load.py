@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from twofold.decoding.session import LoadedModel
 from twofold.errors import UsageError
@@ -37,6 +37,8 @@ def load(
     of several, by names of yours: `model.adapters[name]` is the model as that one makes it, and all of them run in
     one engine. Adapters are for torch alone. Raises FileError and UsageError, saying what is amiss.
     """
+    _check_one_of("engine", engine, get_args(Engine))
+    _check_one_of("precision", precision, get_args(Precision))
     if adapter is not None:
         if adapters:
             raise UsageError("Give either adapter, one that is always used, or adapters, several by name.")
@@ -56,6 +58,24 @@ def load(
     return model if adapter is None else model.adapters[""]
 
 
+def _check_one_of(what: str, given: Any, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise UsageError(f"There is no {what} {given!r}. Choose one of: {', '.join(known)}.")
+
+
+def _device(name: str | None) -> str:
+    """The device of that name, by default the GPU if there is one."""
+    import torch
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, ImportError) as error:  # by what this torch was built for
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {name!r} cannot be used: {reason}") from None
+    return name
+
+
 def _load_torch(
     path: Path,
     device: str | None,
@@ -69,7 +89,7 @@ def _load_torch(
     from twofold.models.load import adapter_use, load_model
     from twofold.models.torch_model import TorchLanguageModel
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(device)
     transformer, tokenizer, info = load_model(path, device=device, dtype=getattr(torch, precision))
     paths = {name: local_path(at) for name, at in adapters.items()}
     read = {name: read_adapter(at, transformer.config) for name, at in paths.items()}

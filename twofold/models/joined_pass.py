@@ -172,6 +172,11 @@ def _rms_norms(scales: Sequence[Tensor], floor: Tensor, dtype: torch.dtype | Non
     return normed
 
 
+def turned_by(turns: Tensor, position_N: Tensor) -> Tensor:
+    """Of a table [positions, 1, R/2, 2] of cosines and sines, the complex number [N, 1, R/2] of each position."""
+    return torch.view_as_complex(turns.index_select(0, position_N))
+
+
 def hidden(
     transformer: Transformer,
     weights: JoinedWeights,

@@ -143,6 +143,25 @@ def _group(
     return Group(queries_BKRC, into_BQKGC, at, keys, values, pages, masks)
 
 
+def fixed_group(
+    pages_BT: Tensor, sees_B: Tensor, G: int, rows_LP2KC: Tensor, length: int, windows: Iterable[int | None]
+) -> Group:
+    """One query of each sequence, to the first `sees` of the `length` keys in its pages, laid out on the device alone:
+    no shape in it depends on the numbers."""
+    B, (K, C) = len(pages_BT), rows_LP2KC.shape[-2:]
+    rows = attention_shapes(rows_LP2KC, C, False).rows
+    queries_BKRC = rows_LP2KC.new_zeros((B, K, -(-G // rows) * rows, C))
+    into_BQKGC = queries_BKRC[:, :, :G].view(B, K, 1, G, C).transpose(1, 2)
+    from_end_BS = sees_B[:, None] - torch.arange(length, device=sees_B.device)  # 1: the last that is seen
+    masks = {}
+    for window in windows:
+        hidden_BS = (from_end_BS < 1) | (from_end_BS > (window or length))
+        mask_BS = rows_LP2KC.new_zeros(hidden_BS.shape).masked_fill_(hidden_BS, float("-inf"))
+        masks[window] = mask_BS.view(B, 1, 1, length)
+    pages = pages_BT.reshape(-1)
+    return Group(queries_BKRC, into_BQKGC, slice(0, B), None, None, pages, masks)
+
+
 def _mask(length: int, sees: np.ndarray, window: int | None, like: Tensor) -> Tensor:
     """0 for the last `window` of the first `sees` keys, -inf for the others of `length`: [B, 1, rows, length] for
     sees [B, rows]."""

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from twofold.models.adapted_pass import Adapted, AdaptedTokens, changes_of
 from twofold.models.config import TransformerConfig
+from twofold.models.fixed_steps import FixedSteps, Recorder, recorder
 from twofold.models.invariance import attention_shapes, product_rows
-from twofold.models.joined_pass import JoinedWeights, hidden
+from twofold.models.joined_pass import JoinedWeights, hidden, turned_by
 from twofold.models.language_model import Ask, check_asks, checked_context
 from twofold.models.lora import Adapter
 from twofold.models.memory import Append, PagedMemory, Part, passes
@@ -53,13 +54,13 @@ class KeyValueMemory(PagedMemory):
         self._spare = -(-attention_shapes(weight, config.head_dim, capped).reach // page_size)
 
     def make_room(self) -> None:
-        """Have places for every page made so far, and a few behind them that are only read; grows by
-        doubling."""
+        """Have places for every page made so far, and a few behind them that are only read; grows by doubling, on a
+        GPU from 1,024 on, as what is recorded there of one size is worth nothing for another."""
         size, spare = self.page_size, self._spare
         layers, places, *rest = self.rows.shape
         pages = places // size - spare
         if pages < self.pages_made:
-            pages = max(self.pages_made, 2 * pages, 8)
+            pages = max(self.pages_made, 2 * pages, 1024 if self.rows.is_cuda else 8)
             if self._limit is not None:
                 pages = min(pages, self._limit)
             # zeros: a place never written may be read behind a mask, and 0 times NaN would be NaN
@@ -111,6 +112,8 @@ class TorchLanguageModel:
         self._changes = changes_of(transformer, list(adapters.values())) if adapters else []
         self._own_tokens = AdaptedTokens(transformer, list((adapters or {}).values()))
         self._weights: JoinedWeights | None = None
+        self._record: Recorder | None = None
+        self._steps: FixedSteps | None = None
         self._rotations: dict[bool, Tensor] = {}  # cos and sin [positions, 1, R/2, 2]; see `_turns`
 
     def new_memory(self, pages: int | None = None) -> KeyValueMemory:
@@ -152,6 +155,7 @@ class TorchLanguageModel:
         if self._weights is None or not self._weights.lie_where_they_did():
             with torch.inference_mode(False), torch.no_grad():
                 self._weights = JoinedWeights(self.transformer)
+                self._record = recorder(self.transformer.output_weight.device)
 
     def _read(
         self, memory: KeyValueMemory, questions: Sequence[Ask], parts: list[Part], plan: list[Append]
@@ -177,6 +181,8 @@ class TorchLanguageModel:
             tokens.extend(ask.tokens[part.start - step.start : part.stop - step.start])
             positions.extend(range(part.start, part.stop))
             places.extend(part.pages[at // size] * size + at % size for at in range(part.start, part.stop))
+        if self._record is not None and len(parts) == len(tokens) == len(wanted) and not read_by:
+            return self._fixed_steps(memory)(tokens, parts)
         output, config = self.transformer.output_weight, self.transformer.config
         device, multiple = output.device, product_rows(output)
         N, rows, spare = len(tokens), len(wanted), [0] * (-len(tokens) % multiple)
@@ -191,7 +197,10 @@ class TorchLanguageModel:
         capped = config.attn_logit_softcapping is not None
         groups = groups_of(parts, heads_per_key, size, memory.rows, self._weights.windows, capped)
         longest = max(part.stop for part in parts)
-        turns = {local: self._turns(local, longest, position_N) for local in self._weights.rotations}
+        turns = {
+            local: turned_by(self._turns(local, longest, device), position_N)
+            for local in self._weights.rotations
+        }
         adapted = Adapted(self._changes, read_by, multiple, device) if read_by else None
         states = hidden(
             self.transformer,
@@ -212,16 +221,23 @@ class TorchLanguageModel:
             self._own_tokens.score(scores, states, read_by, multiple)
         return scores[:rows].float(), states[:rows]
 
+    def _fixed_steps(self, memory: KeyValueMemory) -> FixedSteps:
+        """Those of this memory, made anew if it or the weights have moved."""
+        if self._steps is None or not self._steps.fits(self._weights, memory.rows):
+            self._steps = FixedSteps(
+                self.transformer, self._weights, memory.rows, memory.page_size, self._turns, self._record
+            )
+        return self._steps
+
     def _nothing(self) -> tuple[Tensor, Tensor]:
         weight = self.transformer.output_weight  # [V, D]
         return weight.new_empty((0, len(weight))).float(), weight.new_empty((0, weight.shape[1]))
 
-    def _turns(self, local: bool, length: int, position_N: Tensor) -> Tensor:
-        """[N, 1, R/2]: by which complex number each token turns each pair of channels, in positions below
-        `length`."""
+    def _turns(self, local: bool, length: int, device: torch.device) -> Tensor:
+        """[at least `length`, 1, R/2, 2]: cosine and sine by which each position turns each pair of channels."""
         known = self._rotations.get(local)
-        if known is None or known.shape[0] < length or known.device != position_N.device:
-            positions = torch.arange(max(256, 1 << (length - 1).bit_length()), device=position_N.device)
+        if known is None or known.shape[0] < length or known.device != device:
+            positions = torch.arange(max(256, 1 << (length - 1).bit_length()), device=device)
             cos, sin = (
                 x[:, None, : x.shape[1] // 2]
                 for x in rotary_tables(
@@ -229,7 +245,7 @@ class TorchLanguageModel:
                 )
             )
             known = self._rotations[local] = torch.stack((cos, sin), -1)
-        return torch.view_as_complex(known.index_select(0, position_N))
+        return known
 
 
 def default_context(config: TransformerConfig) -> int:
