@@ -3,9 +3,9 @@
     python benchmarks/fuzz_run_c.py AFLPLUSPLUS FOLDER --minutes 30
 
 AFLPLUSPLUS is a checkout of AFL++, whose fuzzer is built first if it is not; GCC compiles run.c, with the door in
-tests/twofiles/fuzz_run.c, so no clang is needed. It begins with small whole models of each type and family. A file is
-opened, goes on with a text, tells what it holds and tests itself. Whatever crashes, hangs, or makes a sanitizer speak
-is kept in FOLDER/out/default. Says how much of run.c's lines the files reached.
+tests/twofiles/fuzz_run.c, so no clang is needed. It begins with small whole models of each family and type. A file is
+opened, goes on with a text, tells what it holds, scores a text, chats and tests itself. Whatever crashes, hangs, or
+makes a sanitizer speak is kept in FOLDER/out/default. Says how much of run.c's lines the files reached.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ from pathlib import Path
 import torch
 
 from twofold.models.config import TransformerConfig
+from twofold.models.convert import convert
 from twofold.models.folder import save_folder
 from twofold.models.gguf import read_gguf
 from twofold.models.transformer import Transformer
-from twofold.tokens.tokenizer import bytes_only
+from twofold.tokens.train import train_tokenizer
 from twofold.training.machine import environment
 from twofold.twofiles import run
 from twofold.twofiles.export import export
 
 SOURCE = Path(run.__file__).with_name("run.c")
 DOOR = Path(__file__).parents[1] / "tests/twofiles/fuzz_run.c"
-TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0"]
+SEEDS = {  # family, type
+    "f32": ("qwen3", "f32"), "f16": ("qwen3", "f16"), "bf16": ("qwen3", "bf16"), "q8_0": ("qwen3", "q8_0"),
+    "q4_0": ("qwen3", "q4_0"), "llama": ("llama", "q8_0"), "qwen2": ("qwen2", "q8_0"), "q4_k_m": ("qwen3", "q4_k_m"),
+}  # fmt: skip
 SANITIZED = [
     "-O1", "-g", "-no-pie", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
     "-fsanitize-coverage=trace-pc,trace-cmp",
@@ -46,22 +50,28 @@ LIMITS = {
 
 
 def seeds(folder: Path) -> None:
-    """The smallest whole models, one of each type."""
+    """The smallest whole models: of each family, of each type."""
     folder.mkdir()
-    config = TransformerConfig(
-        vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
-        head_dim=32, intermediate_size=32, max_position_embeddings=64,
-    )  # fmt: skip
-    model = Transformer(config)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weights in model.parameters():  # all of them: a fresh model's layers add nothing yet
-            weights.add_(0.3 * torch.randn_like(weights))
-    with tempfile.TemporaryDirectory() as scratch:
-        save_folder(Path(scratch) / "model", model, bytes_only(), chat=True)
-        for type in TYPES:
-            made = export(Path(scratch) / "model", Path(scratch) / type, type=type).folder / "model.gguf"
-            shutil.copy(made, folder / f"{type}.gguf")
+    tokenizer = train_tokenizer([SOURCE.read_text()], 320)
+    for name, (family, type) in SEEDS.items():
+        width = 256 if name == "q4_k_m" else 32  # of the smallest blocks
+        config = TransformerConfig(
+            vocab_size=tokenizer.vocab_size, hidden_size=width, num_hidden_layers=1, num_attention_heads=width // 32,
+            num_key_value_heads=1, head_dim=32, intermediate_size=width, max_position_embeddings=64,
+            model_type=family,
+        )  # fmt: skip
+        model = Transformer(config)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for weights in model.parameters():  # all of them: a fresh model's layers add nothing yet
+                weights.add_(0.3 * torch.randn_like(weights))
+        with tempfile.TemporaryDirectory() as scratch:
+            save_folder(Path(scratch) / "model", model, tokenizer, chat=True)
+            if type != "q4_k_m":
+                made = export(Path(scratch) / "model", Path(scratch) / "two", type=type).folder / "model.gguf"
+            else:
+                made = convert(Path(scratch) / "model", Path(scratch) / "one.gguf", type=type).path
+            shutil.copy(made, folder / f"{name}.gguf")
 
 
 def dictionary(seed: Path, path: Path) -> None:

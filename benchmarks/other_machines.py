@@ -3,8 +3,9 @@
     python benchmarks/other_machines.py
 
 Needs `pip install ziglang qiling`: a C compiler that knows many machines, and an emulator of Linux programs. Compiled
-with -Wall -Wextra -Werror. On Arm (NEON), for small models of each type: the self-test, in which the quick kernels are
-held against the exact ones, and the most likely text after a prompt, exact and quick, beside what this machine writes.
+with -Wall -Wextra -Werror. On Arm (NEON), for small models of each family and type: the self-test, in which the quick
+kernels are held against the exact ones, and the most likely text after a prompt, exact and quick, beside what this
+machine writes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fuzz_run_c import SOURCE, TYPES, seeds
+from fuzz_run_c import SEEDS, SOURCE, seeds
 
 COMPILED = ["aarch64-linux-musl", "aarch64-macos", "x86_64-linux-gnu", "x86_64-linux-musl", "x86_64-macos"]
 EMULATED = "aarch64-linux-musl"
@@ -66,8 +67,8 @@ def output(command: list[str]) -> bytes:
 def main() -> None:
     if sys.argv[1:2] == ["--emulate"]:
         return emulate(*sys.argv[2:])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
         print("| machine | compiles without a warning |\n|---|---|")
         for target in COMPILED:
             print(f"| {target} | {compile_for(target, folder / target)} |", flush=True)
@@ -78,16 +79,19 @@ def main() -> None:
         print(
             f"\n| on {EMULATED.split('-')[0]}, emulated | {' | '.join(ASKED)} |\n|{'---|' * (1 + len(ASKED))}"
         )
-        for type in TYPES:
+        for name in SEEDS:
             cells = []
             for asked in ASKED.values():
-                here = output([str(folder / "native"), *asked, "--model", str(folder / f"root/{type}.gguf")])
+                if asked == ["selftest"] and name == "q4_k_m":
+                    cells.append("carries none")
+                    continue
+                here = output([str(folder / "native"), *asked, "--model", str(folder / f"root/{name}.gguf")])
                 emulator = [sys.executable, __file__, "--emulate", str(folder / "root")]
-                there = output([*emulator, *asked, "--model", f"/{type}.gguf", "--threads", "1"])
+                there = output([*emulator, *asked, "--model", f"/{name}.gguf", "--threads", "1"])
                 # The emulator loses what is printed first, which is the prompt.
                 here, there = (text.removeprefix(PROMPT.encode()) for text in (here, there))
                 cells.append("same" if here == there else f"{there[:200]!r}, not {here[:200]!r}")
-            print(f"| {type} | {' | '.join(cells)} |", flush=True)
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
     return None
 
 

@@ -30,6 +30,8 @@ static uint64_t dice;
 
 static size_t draw(size_t sides) { return (size_t)(uniform(&dice) * (double)sides); }
 
+static const char *said; // a file of what is said to the model, if there is one
+
 static bool survives(const char *path) { // opens and computes, or fails with a message
     char fault[512];
     Options ask = {.temperature = 1, .top_p = 0.9, .top_k = 5, .max_tokens = 3, .text = "It's 5"};
@@ -40,22 +42,31 @@ static bool survives(const char *path) { // opens and computes, or fails with a 
     bool good = !setjmp(here.back);
     if (good) {
         Session s = {m, &ask, 1, room(&m->owned, m->V, 64 * 4), room(&m->owned, m->V, sizeof(Candidate))};
-        generate(&s), info(&s), selftest(&s);
+        generate(&s), info(&s);
+        if (said && freopen(said, "r", stdin)) ask.text = said, score(&s), chat(&s);
+        selftest(&s);
     }
     trap = NULL, twofold_close(m);
     return good;
 }
 
 #ifdef GUIDED
+static int in_memory(const void *data, size_t size, char path[32]) { // a file, and its path
+    int file = memfd_create("model", 0);
+    if (file < 0 || write(file, data, size) != (ssize_t)size) abort();
+    return snprintf(path, 32, "/proc/self/fd/%d", file), file;
+}
+
 int LLVMFuzzerInitialize(int *count, char ***words) {
+    static const char lines[] = "It's 5 o'clock.\n\n/reset\n  Was \xc3\xa9t\xc3\xa9 12345678 \xe2\x82\xac?\n";
+    static char path[32];
+    in_memory(lines, sizeof lines - 1, path), said = path;
     return (void)count, (void)words, !freopen("/dev/null", "w", stdout);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char path[32];
-    int file = memfd_create("model", 0);
-    if (file < 0 || write(file, data, size) != (ssize_t)size) abort();
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    int file = in_memory(data, size, path);
     dice = size, survives(path); // the same file is computed in the same way
     return close(file);
 }
