@@ -320,14 +320,14 @@ def test_a_gguf_is_foretold_and_measured_through_run_c(
     assert [(row["engine"], row["precision"]) for row in found["predicted"]][2:] == [("c", "q8_0")]
     assert found["measured"]["engine"] == "c"
     assert found["measured"]["decode"] > 0
+    assert main(["inspect", str(folder), "--quick", "--measure", "--engine", "c", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["speed"]["measured"]
+    assert (measured["engine"], measured["precision"]) == ("c", "f32")
 
 
 def test_what_cannot_be_measured_is_one_message(model_folder, capsys):
     assert main(["inspect", "1b", "--quick", "--measure"]) == 2
     assert "a size by name" in capsys.readouterr().err
-    folder, *_ = model_folder
-    assert main(["inspect", str(folder), "--quick", "--measure", "--engine", "c"]) == 2
-    assert "model.gguf" in capsys.readouterr().err
 
 
 def test_weights_that_are_cut_short_are_told_with_all_else(model_folder, capsys):

@@ -7,13 +7,19 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from twofold.create import pipeline
 from twofold.create.conversations import chat_data, continuations, usual_steps
 from twofold.create.pipeline import create
 from twofold.create.prepare import pretraining_data
+from twofold.create.questions import quick
 from twofold.create.settings import CreateSettings
 from twofold.errors import DataError, FileError, Interrupted, UsageError
+from twofold.models import c_model
+from twofold.models.c_library import COMPILERS, NoCompiler
+from twofold.models.c_model import CLanguageModel
+from twofold.models.torch_model import TorchLanguageModel
 from twofold.text.world import Village, VillageSettings
 from twofold.tokens.tokenizer import Tokenizer, bytes_only
 from twofold.training import presets
@@ -62,6 +68,23 @@ def test_the_scores_hold_every_question_with_both_answers(demo):
             assert one["accepted"]
             for model in ("base", "assistant"):
                 assert isinstance(one[model]["right"], bool)
+
+
+def test_questions_are_asked_with_run_c_and_with_torch_where_it_cannot_be(demo, monkeypatch):
+    path, threads = demo[0] / "assistant", torch.get_num_threads()
+    with quick(path) as model:
+        kind = CLanguageModel if any(map(shutil.which, COMPILERS)) else TorchLanguageModel
+        assert isinstance(model.model, kind)
+        first = model.generate("The", max_tokens=10, temperature=0)
+    assert torch.get_num_threads() == threads
+
+    def no_compiler():
+        raise NoCompiler("There is no C compiler here.")
+
+    monkeypatch.setattr(c_model, "library", no_compiler)
+    with quick(path) as model:
+        assert isinstance(model.model, TorchLanguageModel)
+        assert model.generate("The", max_tokens=10, temperature=0) == first
 
 
 def test_the_two_files_run_by_themselves(demo):

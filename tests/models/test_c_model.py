@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import twofold
 from twofold.decoding.decoders import Beam, Sample, Speculative, StochasticBeam
 from twofold.decoding.masks import Regex
 from twofold.decoding.session import LoadedModel
@@ -157,6 +158,20 @@ def test_live_weights_are_computed_without_a_file_and_again_when_they_change(bot
     expected = all_scores(TorchLanguageModel(transformer), tokens)
     tolerance = 2e-4 if dtype == torch.float32 else 0.1 * np.abs(expected).max()
     assert np.abs(again - expected).max() < tolerance < np.abs(again - first).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_folder_opens_without_an_export(both, precision):
+    threads = torch.get_num_threads()
+    folder = both[2] / "model"
+    plain = twofold.load(folder, precision=precision, context_length=70)
+    quick = twofold.load(folder, engine="c", precision=precision, context_length=70)
+    torch.set_num_threads(threads)
+    assert isinstance(quick.model, CLanguageModel)
+    assert (quick.name, quick.stop_ids, quick.model.context_length) == (plain.name, plain.stop_ids, 70)
+    expected, tokens = all_scores(plain.model, text(60)), text(60)
+    tolerance = 2e-4 if precision == "float32" else 0.1 * np.abs(expected).max()
+    assert np.abs(all_scores(quick.model, tokens) - expected).max() < tolerance
 
 
 def test_weights_that_lie_otherwise_are_refused():

@@ -75,7 +75,8 @@ def chat(
         The most tokens of a sequence; default as many as the model's positions allow (with longrope positions: as
         many as one set of speeds is for).
     engine
-        torch, or c: run.c computes a .gguf, with its weights as they are stored.
+        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
+        qwen2.
     """
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     if max_tokens < 1:

@@ -43,7 +43,8 @@ def choose(
     ends
         Also count that the text ends after the choice; needed if one choice begins like another.
     engine
-        torch, or c: run.c computes a .gguf, with its weights as they are stored.
+        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
+        qwen2.
     as_json
         Print one JSON object, the probability by choice.
     """

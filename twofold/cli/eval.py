@@ -38,7 +38,8 @@ def evaluate(
     against
         The other model.
     engine
-        torch, or c: run.c computes a .gguf, with its weights as they are stored. For MODEL only.
+        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
+        qwen2. For MODEL only.
     as_json
         Print the result as JSON, for scripts.
     """

@@ -96,7 +96,8 @@ def generate(
         The most tokens of a sequence; default as many as the model's positions allow (with longrope positions: as
         many as one set of speeds is for).
     engine
-        torch, or c: run.c computes a .gguf, with its weights as they are stored.
+        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
+        qwen2.
     explain
         Also print each token with its probability and the alternatives.
     tree

@@ -67,9 +67,9 @@ def inspect(
     measure
         Load the model and measure its speed, for some seconds.
     engine
-        What computes for --measure: torch, or c: run.c, for a .gguf.
+        What computes for --measure: torch, or c: run.c, for a .gguf, and folders of qwen3 and qwen2.
     precision
-        Of torch's weights for --measure.
+        For --measure, of the weights, except those of a .gguf in run.c.
     devices
         Plan a training run on so many GPUs.
     device

@@ -33,7 +33,8 @@ def score(
     text
         A file with text in UTF-8; - reads standard input.
     engine
-        torch, or c: run.c computes a .gguf, with its weights as they are stored.
+        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
+        qwen2.
     as_json
         Print the result as JSON, for scripts.
     """

@@ -55,14 +55,15 @@ def measured(
     from twofold.training.machine import best_device
 
     device = best_device().type if engine == "torch" else "cpu"
-    recipe = _recipe(found) if engine == "c" else "f32" if precision == "float32" else "bf16"
+    stored = engine == "c" and found.path.suffix == ".gguf"
+    recipe = _recipe(found) if stored else "f32" if precision == "float32" else "bf16"
     needed, free = weight_bytes(found.parameters, recipe), free_memory(device)
     if free is not None and needed > free:
         raise UsageError(
             f"Its weights alone need {size(needed)} at {recipe}, and {size(free)} of memory are free."
         )
     rates = _rates(engine, recipe, device, batch)
-    opened = load(model, engine=engine) if engine == "c" else load(model, precision=precision)
+    opened = load(model, engine=engine, precision=precision)
     speed, length = measure(opened.model, context, batch)
     way = {"engine": engine, "precision": recipe, "context": length, "batch": batch}
     return {
@@ -127,7 +128,7 @@ def _recipe(found: Description) -> str:
 
 def _number(engine: Engine, recipe: str) -> int:
     """Bytes that an engine keeps for a number of keys and values."""
-    wide = ("f32",) if engine == "torch" else ("f32", "f16", "bf16")
+    wide = ("f32",) if engine == "torch" else ("f32", "f16")
     return 4 if recipe in wide else 2
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from twofold.decoding.load import load
+from twofold.decoding.session import LoadedModel
+from twofold.errors import UsageError
 from twofold.evaluation.exact_match import Answered, ask, chance
 from twofold.files import write_json
+from twofold.models.c_library import NoCompiler
 from twofold.text.corpus import Corpus
 from twofold.text.documents import Message, Question
 from twofold.text.world import Village
@@ -44,8 +50,8 @@ def measure_questions(
     found: dict[str, Any] = {"groups": {}}
     answers: dict[str, dict[str, list[Answered]]] = {}
     for name in MODELS:
-        model = load(folder / name)
-        answers[name] = {group: ask(model, questions) for group, questions in groups.items()}
+        with quick(folder / name) as model:
+            answers[name] = {group: ask(model, questions) for group, questions in groups.items()}
         right = sum(a.right for a in answers[name]["held_out/en"]) if "held_out/en" in groups else 0
         if right or "held_out/en" in groups:
             say(
@@ -68,6 +74,21 @@ def measure_questions(
             ],
         }
     return found
+
+
+@contextmanager
+def quick(path: Path) -> Iterator[LoadedModel]:
+    """The model for a while, by the engine that writes fastest: run.c, where it can compute this model and can be
+    compiled, and there is no GPU."""
+    threads = torch.get_num_threads()
+    try:
+        model = load(path, engine="torch" if torch.cuda.is_available() else "c")
+    except (NoCompiler, UsageError):
+        model = load(path)
+    try:
+        yield model
+    finally:
+        torch.set_num_threads(threads)  # run.c's engine leaves torch one
 
 
 def write_samples(run: Path, village: Village | None, corpus: Corpus) -> None:

@@ -29,8 +29,9 @@ def load(
     """Open a run folder, a Hugging Face folder, a `create` folder, a `.gguf`, an adapter beside its base, or a model of
     the hub by its id: `owner/name[@revision][:file.gguf]`, which is fetched when it is first used.
 
-    device: "cpu", "cuda", …; default the GPU if there is one. precision: of torch's weights. engine "c" computes a
-    `.gguf` (or that of a `create` folder) with run.c, weights as they are stored; it needs a C compiler.
+    device: "cpu", "cuda", …; default the GPU if there is one. engine "c" computes with run.c, which needs a C compiler:
+    a `.gguf` (or that of a `create` folder), weights as they are stored, and the folders of qwen3 and qwen2.
+    precision: of torch's weights, and of a folder's for run.c.
     context_length: how many tokens a sequence may have, at most as many as the model's positions allow, which is the
     default; a "longrope" model's is one original length, and for more all rows turn as its long ones do. adapter:
     the folder of an adapter to this model, or its id on the hub, which the model is changed by. adapters: the same
@@ -50,7 +51,7 @@ def load(
         )
     found = local_path(path)
     if engine == "c":
-        model = _load_c(found, context_length)
+        model = _load_c(found, precision, context_length)
     else:
         model = _load_torch(found, device, precision, context_length, adapters or {})
     # the name of a folder in the hub's cache tells nothing
@@ -103,26 +104,26 @@ def _load_torch(
     return base
 
 
-def _load_c(path: Path, context_length: int | None) -> LoadedModel:
+def _load_c(path: Path, precision: Precision, context_length: int | None) -> LoadedModel:
     import torch
 
     from twofold.models.c_model import CLanguageModel
     from twofold.models.from_gguf import read_ends, read_tokenizer
     from twofold.models.gguf import read_gguf
     from twofold.models.gguf_config import read_config
+    from twofold.models.load import load_model
 
     if path.is_dir():
         found = [f for f in (path / "model.gguf", path / "two-files" / "model.gguf") if f.is_file()]
-        if not found:
-            raise UsageError(
-                f"{path} holds no model.gguf, which the C engine computes. Make one: twofold export {path} -o two-files"
-            )
-        path = found[0]
-    file = read_gguf(path)
-    tokenizer = read_tokenizer(file)
-    stop_ids, chat = read_ends(file, tokenizer)
-    config = read_config(file)
+        path = found[0] if found else path
+    if path.is_dir():
+        transformer, tokenizer, info = load_model(path, dtype=getattr(torch, precision))
+        stop_ids, chat, name = info.stop_ids, info.chat, info.path.name or str(path)
+        model = CLanguageModel.live(transformer, context_length=context_length)
+    else:
+        file = read_gguf(path)
+        tokenizer = read_tokenizer(file)
+        (stop_ids, chat), name = read_ends(file, tokenizer), path.name
+        model = CLanguageModel(path, read_config(file), context_length=context_length)
     torch.set_num_threads(1)  # it only chooses now, and its waiting threads would take the cores from run.c's
-    return LoadedModel(
-        CLanguageModel(path, config, context_length=context_length), tokenizer, stop_ids, chat, path.name
-    )
+    return LoadedModel(model, tokenizer, stop_ids, chat, name)

@@ -76,13 +76,16 @@ class CLanguageModel:
     ) -> None:
         fault = ctypes.create_string_buffer(FAULT)
         handle = library().twofold_open(os.fsencode(Path(path)), threads or _cores(), exact, fault)
-        self._begin(handle, fault, config, chunk)
-        if context_length is not None:
-            self.context_length = checked_context(context_length, self.context_length)
+        self._begin(handle, fault, config, chunk, context_length)
 
     @classmethod
     def live(
-        cls, transformer: Transformer, *, threads: int | None = None, chunk: int = 256
+        cls,
+        transformer: Transformer,
+        *,
+        threads: int | None = None,
+        chunk: int = 256,
+        context_length: int | None = None,
     ) -> CLanguageModel:
         """Over the weights of a `Transformer` on the CPU, float32 or bfloat16, without a file: for rollouts and
         evaluation while it is trained. run.c computes with a copy in its own order, so call `refresh` after every
@@ -108,7 +111,7 @@ class CLanguageModel:
         self._kept = (data, places, tensors)  # alive as long as run.c looks at them
         fault = ctypes.create_string_buffer(FAULT)
         handle = library().twofold_take(data, len(data), places, threads or _cores(), fault)
-        self._begin(handle, fault, transformer.config, chunk)
+        self._begin(handle, fault, transformer.config, chunk, context_length)
         return self
 
     def refresh(self) -> None:
@@ -118,14 +121,22 @@ class CLanguageModel:
         if fault:
             raise TwofoldError(f"run.c: {fault.decode('utf-8', 'replace')}.")
 
-    def _begin(self, handle: int | None, fault: ctypes.Array, config: TransformerConfig, chunk: int) -> None:
+    def _begin(
+        self,
+        handle: int | None,
+        fault: ctypes.Array,
+        config: TransformerConfig,
+        chunk: int,
+        context_length: int | None,
+    ) -> None:
         if not handle:
             raise FileError(f"{fault.value.decode('utf-8', 'replace')}.")
         self._library = library()
         self._handle = ctypes.c_void_p(handle)
         weakref.finalize(self, self._library.twofold_close, self._handle)
         self.vocab_size = config.vocab_size
-        self.context_length = config.max_position_embeddings
+        longest = config.max_position_embeddings
+        self.context_length = longest if context_length is None else checked_context(context_length, longest)
         self.chunk = chunk
         self._page_bytes = self._library.twofold_page_size(self._handle)
 
