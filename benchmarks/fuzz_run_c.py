@@ -46,6 +46,7 @@ LIMITS = {
     "UBSAN_OPTIONS": "abort_on_error=1:halt_on_error=1:symbolize=0",
     "AFL_SKIP_CPUFREQ": "1", "AFL_NO_AFFINITY": "1", "AFL_NO_UI": "1",
     "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES": "1", "AFL_HANG_TMOUT": "5000",
+    "AFL_FUZZER_LOOPCOUNT": "500",  # a fault leaves memory behind, and files that find none are refused at once
 }  # fmt: skip
 
 
