@@ -147,7 +147,7 @@ def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monke
         (10**12, pipeline.MOST),
     ):
         told = []
-        monkeypatch.setattr(pipeline, "plan", lambda *_, tokens=tokens: Plan("nano", 1e9, tokens, 8))
+        monkeypatch.setattr(pipeline, "plan", lambda *_, tokens=tokens, **__: Plan("nano", 1e9, tokens, 8, 2048))
         with pytest.raises(FileError, match="enough"):
             create(tmp_path / "out", CreateSettings(), say=told.append)
         assert f"a made-up village of {villagers} people" in told[-1]
@@ -157,7 +157,7 @@ def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monke
 def test_an_assistant_gets_the_time_that_its_tokens_take():
     flops = PRESETS["nano"].config().flops_per_token(PRESETS["nano"].row_tokens)
     found = [
-        pipeline.share_for_answers(Plan("nano", presets.COMPILED * speed * flops, 1, 16), 10)
+        pipeline.share_for_answers(Plan("nano", presets.COMPILED * speed * flops, 1, 16, 4096), 10)
         for speed in (1e9, 12_500, 100)  # tokens a second
     ]
     assert found == [0.1, pytest.approx(pipeline.FINETUNE_TOKENS / 12_500 / 600), 0.2]

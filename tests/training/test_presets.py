@@ -16,9 +16,9 @@ def speed(monkeypatch):
     asked = []
 
     def of(flops):
-        def measured(name, device, precision):
-            asked.append(name)
-            return flops / PRESETS[name].config().flops_per_token(PRESETS[name].row_tokens)
+        def measured(shape, device, precision):
+            asked.append(shape)
+            return flops / shape.config().flops_per_token(shape.row_tokens)
 
         monkeypatch.setattr(presets, "tokens_per_second", measured)
         return asked
@@ -44,6 +44,15 @@ def test_the_largest_size_that_sees_enough_tokens_is_chosen(speed, flops, minute
     assert found.batch_rows.bit_count() == 1
 
 
+def test_a_vocabulary_is_no_larger_than_the_text_has_use_for(speed):
+    asked = speed(1e11)
+    assert plan(10, CPU, torch.float32, "mini").vocab_size == PRESETS["mini"].vocab_size
+    found = plan(10, CPU, torch.float32, "mini", most_tokens=2048)
+    assert found.vocab_size == found.shape.vocab_size == asked[-1].vocab_size == 2048
+    assert found.shape.layers == PRESETS["mini"].layers
+    assert plan(10, CPU, torch.float32, "nano", most_tokens=1 << 20).vocab_size == PRESETS["nano"].vocab_size
+
+
 def test_more_processes_read_more_and_share_the_rows(speed):
     speed(1e11)
     one, three = (plan(10, CPU, torch.float32, "micro", processes) for processes in (1, 3))
@@ -56,9 +65,9 @@ def test_a_speed_is_measured_once_and_leaves_the_dice_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    found = tokens_per_second("nano", CPU, torch.float32)
+    found = tokens_per_second(PRESETS["nano"], CPU, torch.float32)
     assert torch.equal(torch.rand(3), expected)
     assert 10 < found < 1e7
     hits = tokens_per_second.cache_info().hits
-    assert tokens_per_second("nano", CPU, torch.float32) == found
+    assert tokens_per_second(PRESETS["nano"], CPU, torch.float32) == found
     assert tokens_per_second.cache_info().hits == hits + 1

@@ -46,6 +46,7 @@ FINETUNE_TOKENS = 1_200_000  # answers and all, that an assistant is fine-tuned 
 FINETUNE_SHARE, LARGEST_SHARE = 0.1, 0.2  # of the minutes, for them: at the least, and at the most
 TOKENS_PER_VILLAGER = 100_000  # of training, for a model to know all about them (docs/log.md)
 FEWEST, MOST = 40, 2000  # villagers, unless a number is given
+VILLAGE_TOKENS = 2048  # of vocabulary: a made-up world has fewer words than the real one
 VILLAGE_HELD_OUT = 0.02  # of the village's bytes; the questions measure more than this does
 
 
@@ -174,11 +175,12 @@ def decide(work: Work) -> dict[str, Any]:
     device = best_device()
     precision = choose_precision("auto", device)
     minutes = work.settings.minutes * (1 - FINETUNE_SHARE)
-    decided = plan(minutes, device, precision, work.settings.preset)
+    most_tokens = None if work.settings.text else VILLAGE_TOKENS
+    decided = plan(minutes, device, precision, work.settings.preset, most_tokens=most_tokens)
     villagers = work.settings.villagers
     if villagers is None:
         villagers = min(max(decided.tokens // TOKENS_PER_VILLAGER, FEWEST), MOST)
-    shape = PRESETS[decided.preset].config()
+    shape = decided.shape.config()
     share = share_for_answers(decided, work.settings.minutes)
     write_json(path, {**asdict(decided), "villagers": villagers, "finetune_share": share})
     work.say(
@@ -191,7 +193,7 @@ def decide(work: Work) -> dict[str, Any]:
 
 def share_for_answers(decided: Plan, minutes: float) -> float:
     """What part of the minutes the assistant gets: what its tokens take, uncompiled, within limits."""
-    shape = PRESETS[decided.preset]
+    shape = decided.shape
     speed = decided.flops / COMPILED / shape.config().flops_per_token(shape.row_tokens)
     return min(max(FINETUNE_TOKENS / speed / (60 * minutes), FINETUNE_SHARE), LARGEST_SHARE)
 
@@ -206,7 +208,7 @@ def tokenize(work: Work, corpus: Corpus, decided: dict[str, Any]) -> Tokenizer:
     folder = work.folder / "tokens"
     if has(folder):
         return Tokenizer.load(folder)
-    size = PRESETS[decided["preset"]].vocab_size
+    size = decided.get("vocab_size", VILLAGE_TOKENS)  # plans of before hold none
     with work.stage("Tokens", f"a byte-level BPE tokenizer of {size:,} tokens"):
         return prepare_tokens(corpus, folder, size)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -33,12 +33,18 @@ _WORK = 4e11  # operations of a step that is measured, at most, where a row does
 
 @dataclass(frozen=True)
 class Plan:
-    """A preset by name, the speed it was chosen for (FLOP/s), and the rows of a step."""
+    """A preset by name, the speed it was chosen for (FLOP/s), the rows of a step, and the vocabulary."""
 
     preset: str
     flops: float
     tokens: int  # that the time should be enough for
     batch_rows: int
+    vocab_size: int
+
+    @property
+    def shape(self) -> Preset:
+        """The preset with this vocabulary."""
+        return replace(PRESETS[self.preset], vocab_size=self.vocab_size)
 
 
 def plan(
@@ -47,32 +53,37 @@ def plan(
     precision: torch.dtype,
     preset: str | None = None,
     processes: int = 1,
+    most_tokens: int | None = None,
 ) -> Plan:
-    """Choose a preset (unless named) and a batch for `minutes` of training on so many such devices."""
+    """Choose a preset (unless named) and a batch for `minutes` of training on so many such devices. `most_tokens`: how
+    large a vocabulary the text has use for."""
+    shapes = {
+        name: replace(shape, vocab_size=min(shape.vocab_size, most_tokens or shape.vocab_size))
+        for name, shape in PRESETS.items()
+    }
 
     def tokens(name: str) -> int:
-        return int(60 * minutes * processes * tokens_per_second(name, device, precision))
+        return int(60 * minutes * processes * tokens_per_second(shapes[name], device, precision))
 
     chosen = next(iter(PRESETS)) if preset is None else preset
     expected = tokens(chosen)
     for name in PRESETS if preset is None else ():  # the larger ones are tried while the smaller ones fit
         expected_here = expected if name == chosen else tokens(name)
-        if expected_here < TOKENS_PER_PARAMETER * PRESETS[name].config().matmul_parameters():
+        if expected_here < TOKENS_PER_PARAMETER * shapes[name].config().matmul_parameters():
             break
         chosen, expected = name, expected_here
-    shape = PRESETS[chosen]
+    shape = shapes[chosen]
     rows = max(expected // STEPS // shape.row_tokens, _least_rows(shape))
     rows = 1 << rows.bit_length() - 1  # a power of two
     rows = -(-min(rows, 64) // processes) * processes
     flops = expected / (60 * minutes) * shape.config().flops_per_token(shape.row_tokens)
-    return Plan(chosen, flops, expected, rows)
+    return Plan(chosen, flops, expected, rows, shape.vocab_size)
 
 
 @cache
-def tokens_per_second(preset: str, device: torch.device, precision: torch.dtype) -> float:
-    """Of training a preset's shape on this device: a few small steps, a second or two where they can be called so."""
+def tokens_per_second(shape: Preset, device: torch.device, precision: torch.dtype) -> float:
+    """Of training this shape on this device: a few small steps, a second or two where they can be called so."""
     keep_pages()
-    shape = PRESETS[preset]
     work = shape.config().flops_per_token(shape.row_tokens) * shape.row_tokens  # of a row
     rows = min(max(int(_WORK / work), 1), _least_rows(shape))
     with torch.random.fork_rng(), torch.device(device):

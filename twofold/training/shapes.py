@@ -35,7 +35,7 @@ class Preset:
 
 
 PRESETS = {
-    "nano": Preset(128, 4, 2, 1, 384, 2048, 256),
+    "nano": Preset(128, 4, 2, 1, 384, 4096, 256),
     "micro": Preset(192, 6, 3, 1, 512, 4096, 256),
     "mini": Preset(256, 8, 4, 2, 768, 4096, 256),
     "small": Preset(384, 8, 6, 2, 1152, 8192, 512),
