@@ -147,7 +147,9 @@ def test_the_village_is_as_large_as_there_is_time_to_learn_about(tmp_path, monke
         (10**12, pipeline.MOST),
     ):
         told = []
-        monkeypatch.setattr(pipeline, "plan", lambda *_, tokens=tokens, **__: Plan("nano", 1e9, tokens, 8, 2048))
+        monkeypatch.setattr(
+            pipeline, "plan", lambda *_, tokens=tokens, **__: Plan("nano", 1e9, tokens, 8, 2048)
+        )
         with pytest.raises(FileError, match="enough"):
             create(tmp_path / "out", CreateSettings(), say=told.append)
         assert f"a made-up village of {villagers} people" in told[-1]
