@@ -130,3 +130,8 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(file_download, name, value, raising=False)  # a copy of it, in older releases
     yield hub
     hub.close()
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Bytes have no name: gzip writes the time into them, and workers would not agree on what the tests are called."""
+    return argname if isinstance(val, bytes) else None
