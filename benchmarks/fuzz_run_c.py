@@ -115,7 +115,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a new folder for what is made and found")
     parser.add_argument("--minutes", type=float, default=30)
     arguments = parser.parse_args()
+    if not (arguments.afl / "instrumentation/afl-compiler-rt.o.c").is_file():
+        parser.error(f"{arguments.afl} is no checkout of AFL++")
     folder = arguments.folder.resolve()
+    if folder.exists():
+        parser.error(f"{folder} is there already: choose a new folder")
     folder.mkdir(parents=True)
     build(arguments.afl.resolve(), folder)
     seeds(folder / "in")

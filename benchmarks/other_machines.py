@@ -10,10 +10,12 @@ machine writes.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from fuzz_run_c import SEEDS, SOURCE, seeds
@@ -53,7 +55,11 @@ def emulate(root: str, *arguments: str) -> None:
     from qiling.const import QL_VERBOSE
 
     machine = Qiling([f"{root}/run", *arguments], root, verbose=QL_VERBOSE.OFF)
-    one_core = lambda ql, process, size, at: (ql.mem.write(at, b"\1"), 8)[1]  # noqa: E731
+
+    def one_core(ql: Qiling, process: int, size: int, at: int) -> int:
+        ql.mem.write(at, b"\1")
+        return 8
+
     machine.os.set_syscall("sched_getaffinity", one_core)
     machine.run()
 
@@ -67,6 +73,10 @@ def output(command: list[str]) -> bytes:
 def main() -> None:
     if sys.argv[1:2] == ["--emulate"]:
         return emulate(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.parse_args()
+    if missing := [name for name in ("ziglang", "qiling") if find_spec(name) is None]:
+        parser.error(f"this needs more than is installed: pip install {' '.join(missing)}")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         print("| machine | compiles without a warning |\n|---|---|")

@@ -3,6 +3,9 @@
 Here a trace of torch's calls, with the tensors they read and write, stands for a CUDA graph.
 """
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +101,16 @@ def test_answers_are_the_callers_own_and_weights_those_of_now(trace):
         memory.rewind(sequence, 0)
         assert (model.scores(memory, [Ask(sequence, [7], 1)]) - now).abs().max() < 1e-5
     assert trace.records == 2
+
+
+def test_a_memory_that_is_given_up_is_free(trace):
+    model = TorchLanguageModel(transformer(4))
+    # a trace keeps the tensors it reads, as a CUDA graph does not: only what is computed plainly is looked at
+    memory = model.new_memory()
+    model.scores(memory, [Ask(memory.new(), [7], 1)])
+    rows = weakref.ref(memory.rows)
+    del memory
+    gc.collect()
+    assert rows() is None
+    memory = model.new_memory()
+    assert model.scores(memory, [Ask(memory.new(), [7], 1)]).isfinite().all()

@@ -11,6 +11,7 @@ heads for each, C head width, V vocabulary, D model width, L layers, P places in
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ class _Shape:
 
 
 class FixedSteps:
-    """The steps of one model over one memory, as long as neither's tensors move (`fits`).
+    """The steps of one model over one memory, as long as neither's tensors move (`fits`). The memory is not kept.
 
     A shape is computed plainly the first time, which also loads its kernels, and recorded the second.
     """
@@ -75,51 +76,52 @@ class FixedSteps:
         record: Recorder,
     ) -> None:
         """`turns`: of (local layers or not, number of positions, device) a table of how each position turns."""
-        self._transformer, self._weights, self._rows, self._turns = transformer, weights, rows_LP2KC, turns
+        self._transformer, self._weights, self._turns = transformer, weights, turns
         self._page_size, self._record = page_size, record
+        self._rows = weakref.ref(rows_LP2KC)  # large: whoever gives up a memory must get its room back
         self._shapes: dict[tuple[int, int], _Shape] = {}
 
     def fits(self, weights: JoinedWeights, rows_LP2KC: Tensor) -> bool:
         """Whether these are the tensors whose addresses were recorded."""
-        return weights is self._weights and rows_LP2KC is self._rows
+        return weights is self._weights and rows_LP2KC is self._rows()
 
     def __call__(self, tokens: Sequence[int], parts: Sequence[Part]) -> Answers:
         """Read one token more of each sequence into memory; scores and activations after it."""
-        size, count = self._page_size, len(parts)
+        size, count, rows_LP2KC = self._page_size, len(parts), self._rows()
         B = 1 << (count - 1).bit_length()
         T = max(FEWEST_PAGES, 1 << (max(len(part.pages) for part in parts) - 1).bit_length())
         numbers = np.zeros((PAGES + T, B), dtype=np.int64)
-        numbers[PLACE] = self._rows.shape[1] - 1  # what fills up is written behind the last page
+        numbers[PLACE] = rows_LP2KC.shape[1] - 1  # what fills up is written behind the last page
         for i, (token, part) in enumerate(zip(tokens, parts, strict=True)):
             place = part.pages[part.start // size] * size + part.start % size
             numbers[:PAGES, i] = token, part.start, place
             numbers[PAGES : PAGES + len(part.pages), i] = part.pages
         shape, answers = self._shapes.get((B, T)), None
         if shape is None:
-            device = self._rows.device
+            device = rows_LP2KC.device
             turns = {local: self._turns(local, T * size, device) for local in self._weights.rotations}
             shape = self._shapes[B, T] = _Shape(torch.from_numpy(numbers).to(device), turns)
-            answers = self._compute(shape)
+            answers = self._compute(shape, rows_LP2KC)
         else:
             shape.numbers.copy_(torch.from_numpy(numbers))
             if shape.replay is None:
-                shape.replay, shape.answers = self._record(lambda: self._compute(shape))
+                shape.replay, shape.answers = self._record(lambda: self._compute(shape, rows_LP2KC))
             shape.replay()
             answers = shape.answers
         scores, states = answers
         return scores[:count].clone(), states[:count].clone()  # the next step writes where they lie
 
-    def _compute(self, shape: _Shape) -> Answers:
+    def _compute(self, shape: _Shape, rows_LP2KC: Tensor) -> Answers:
         """What is recorded: nothing in it may depend on the numbers' values, nor come from the host."""
         numbers = shape.numbers
         weights, length = self._weights, (len(numbers) - PAGES) * self._page_size
         config, position_B = weights.config, numbers[POSITION]
         G = config.num_attention_heads // config.num_key_value_heads
-        group = fixed_group(numbers[PAGES:].t(), position_B + 1, G, self._rows, length, weights.windows)
+        group = fixed_group(numbers[PAGES:].t(), position_B + 1, G, rows_LP2KC, length, weights.windows)
         states = hidden(
             self._transformer,
             weights,
-            self._rows,
+            rows_LP2KC,
             self._page_size,
             [group],
             numbers[TOKEN],
