@@ -214,8 +214,8 @@ class Nanochat:
             pyarrow.parquet.write_table(pyarrow.table({"text": texts}), data / name, row_group_size=1024)
         start(["-m", "scripts.tok_train"], self.base / "tokenizer.txt", **self.options)
 
-    def run(self, folder: Path, steps: int) -> tuple[float, list[float]]:
-        """Make so many steps; (seconds in all, seconds of each step)."""
+    def run(self, folder: Path, steps: int) -> float:
+        """Make so many steps; seconds in all. A longer run than those before tells the pace anew."""
         line = [
             "-m",
             "scripts.base_train",
@@ -225,16 +225,19 @@ class Nanochat:
         ]
         taken = start(line, folder / "log.txt", **self.options)
         times = re.findall(r"\| dt: ([\d.]+)ms", (folder / "log.txt").read_text())
-        return taken, [float(ms) / 1000 for ms in times]
+        seconds = [float(ms) / 1000 for ms in times]
+        if len(seconds) >= 8:  # the first ones compile, and are slow
+            usual = statistics.fmean(seconds[4:])
+            self.pace = taken - usual * steps, usual
+        return taken
 
     def train(self, folder: Path, minutes: float) -> dict[str, Any]:
         """Train for so long; what came of it."""
         self.prepare()
         if self.pace is None:
-            first, times = self.run(folder, 5)
-            self.pace = first - sum(times[1:]), statistics.fmean(times[2:])
+            self.run(folder, 8)
         steps = max(int((60 * minutes - self.pace[0]) / self.pace[1]), 1)
-        seconds, _ = self.run(folder, steps)
+        seconds = self.run(folder, steps)
         command = [str(Path(__file__).resolve()), "--evaluate", str(steps), folder.name]
         start([*map(str, command), str(self.corpus.resolve())], folder / "evaluation.json", **self.options)
         measured = json.loads((folder / "evaluation.json").read_text().splitlines()[-1])

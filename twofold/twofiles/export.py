@@ -83,7 +83,7 @@ def export(
     unchecked = folder / "model.gguf.unchecked.partial"
     try:
         write_gguf(unchecked, metadata, planned.entries())
-        selftest = compute_selftest(unchecked)
+        selftest, selftest_tokens = compute_selftest(unchecked)
         source = Path(run.__file__)
         with explained(source, "read"):
             programs = {path.name: path.read_text("utf-8") for path in (source, source.with_suffix(".c"))}
@@ -106,7 +106,7 @@ def export(
         bytes=path.stat().st_size,
         type=type,
         chat=contents.chat,
-        selftest_tokens=selftest.get("twofold.selftest.tokens", 0),
+        selftest_tokens=selftest_tokens,
     )
 
 
@@ -144,8 +144,8 @@ def unicode_ranges() -> dict[str, np.ndarray]:
     return tables
 
 
-def compute_selftest(path: Path) -> dict[str, Any]:
-    """The self-test's keys for the model at `path`, computed by `run.py` itself.
+def compute_selftest(path: Path) -> tuple[dict[str, Any], int]:
+    """The self-test's keys for the model at `path`, computed by `run.py` itself, and how long the continuation is.
 
     The continuation is cut before the first token whose lead over the runner-up is not clear, so that
     another machine's rounding cannot fail it; of the prompts, the one that gets furthest is taken. Raises
@@ -163,17 +163,13 @@ def compute_selftest(path: Path) -> dict[str, Any]:
         count = min(_SELFTEST_TOKENS, session.model.context - length)
         if count < 1:
             continue
-        _, leads = session.fingerprint(prompt, count)
+        _, leads = session.greedy(prompt, count)
         clear = next((i for i, lead in enumerate(leads) if not lead > _CLEAR_LEAD), count)
         best = max(best, (clear, prompt), key=lambda pair: pair[0])
         if clear == _SELFTEST_TOKENS:
             break
     count, prompt = best
     if not count:
-        return {}
-    digest, _ = session.fingerprint(prompt, count)
-    return {
-        "twofold.selftest.prompt": prompt,
-        "twofold.selftest.tokens": count,
-        "twofold.selftest.sha256": digest,
-    }
+        return {}, 0
+    tokens, _ = session.greedy(prompt, count)
+    return {"twofold.selftest.prompt": prompt, "twofold.selftest.tokens": np.array(tokens, np.uint32)}, count

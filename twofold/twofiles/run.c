@@ -316,6 +316,13 @@ enum { W = 4, SEVERAL = 8 };
 #else
 enum { W = 4, SEVERAL = 4 };
 #endif
+#if defined AVX2 && !defined __AVXVNNI__
+#define STEPS ROLLED
+enum { SHORTS = true }; // products of bytes are added up in 16 bits
+#else
+#define STEPS UNROLL
+enum { SHORTS = false };
+#endif
 typedef float F __attribute__((vector_size(4 * W), may_alias));
 typedef int32_t I __attribute__((vector_size(4 * W), may_alias));
 typedef uint16_t H __attribute__((vector_size(2 * W), may_alias));
@@ -373,31 +380,44 @@ INLINE F fused(F sum, F a, F b) { // sum + a·b; said so, as compilers fuse one 
 #endif
 }
 
-INLINE F add_pairs(F sum, I a, uint32_t b) { // + two products of bfloat16 in each lane: the upper, then the lower
+// + two products of bfloat16 in each lane: the upper, then the lower. Where there is an instruction for both, the second
+// call makes both; elsewhere b is kept in float32.
 #if defined AVX512 && defined __AVX512BF16__
-    return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)_mm512_set1_epi32(b));
+typedef uint16_t Input;
+INLINE F add_pairs(F sum, I a, const Input *b, bool upper) {
+    __m512bh both = (__m512bh)_mm512_set1_epi32(*(const U *)b);
+    return upper ? sum : (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, both);
 #else
-    I upper = (I){0} + (int)(b & 0xffff0000), lower = (I){0} + (int)(b << 16);
-    return fused(fused(sum, (F)(a & (int)0xffff0000), (F)upper), (F)(a << 16), (F)lower);
+typedef float Input;
+INLINE F add_pairs(F sum, I a, const Input *b, bool upper) {
+    return upper ? fused(sum, (F)(a & (int)0xffff0000), all(b[1])) : fused(sum, (F)(a << 16), all(b[0]));
 #endif
 }
 
-INLINE I add_fours(I sum, I a, uint32_t b) { // + four products in each lane, of unsigned bytes with signed ones
+// + four products in each lane, of unsigned bytes with signed ones. In SHORTS, of bytes up to 15, in two sums of 16 bits
+// that have room for eight calls.
+INLINE I add_fours(I sum, I a, uint32_t b) {
 #if defined AVX512 && defined __AVX512VNNI__
     return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, _mm512_set1_epi32(b));
 #elif defined AVX2 && defined __AVXVNNI__
     return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, _mm256_set1_epi32(b));
-#elif defined AVX2 // in 16 bits, since the instruction for bytes would cut off large sums
-    __m256i even = _mm256_set1_epi32((uint16_t)(int8_t)b | (uint32_t)(int8_t)(b >> 16) << 16);
-    __m256i odd = _mm256_set1_epi32((uint16_t)(int8_t)(b >> 8) | (uint32_t)(int8_t)(b >> 24) << 16);
-    sum += (I)_mm256_madd_epi16((__m256i)(a & 0x00ff00ff), even);
-    return sum + (I)_mm256_madd_epi16((__m256i)(a >> 8 & 0x00ff00ff), odd);
+#elif defined AVX2
+    sum = (I)_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)a, _mm256_set1_epi32(b)));
+    __asm__("" : "+x"(sum)); // one after the other: in another order there are too few registers
+    return sum;
 #elif defined NEON && defined __ARM_FEATURE_MATMUL_INT8
     return (I)vusdotq_s32((int32x4_t)sum, (uint8x16_t)a, vreinterpretq_s8_u32(vdupq_n_u32(b)));
 #else
     UNROLL for (int i = 0; i < 32; i += 8) sum += (a >> i & 255) * (int8_t)(b >> i);
     return sum;
 #endif
+}
+
+INLINE I joined(I sum) { // the two sums of 16 bits in each lane
+#ifdef AVX2
+    if (SHORTS) sum = (I)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1));
+#endif
+    return sum;
 }
 
 INLINE F exponential(F x) { // off by 2e-7 of the result; stays within float32; what is no number remains none
@@ -542,7 +562,8 @@ static void round_inputs(void *what, int t, int end) { // of tokens t to end
             F some = *(const AnyF *)&x[k];
             I odd = some != some, bits = (I)some & ~odd; // no number remains none
             bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16 | (odd & 0x7fc0);
-            *(AnyH *)&to[2 * k] = __builtin_convertvector(bits, H);
+            if (sizeof(Input) == 2) *(AnyH *)&to[2 * k] = __builtin_convertvector(bits, H);
+            else *(AnyI *)&to[4 * k] = bits << 16;
         } else for (int k = 0; k < p->m->columns; k += 32) ((Rounded *)to)[k / 32] = rounded(&x[k]);
     }
 }
@@ -553,66 +574,75 @@ INLINE void put(float *out, F sum, int rows, bool more) { // of W rows; of the l
     else for (int i = 0; i < rows; i++) out[i] = sum[i] + (more ? out[i] : 0);
 }
 
-// 2 W rows of a band for N tokens: a size known to the compiler, so that the sums [2, N] can stay in registers.
-INLINE void tile(const int type, const int N, const Product *p, int band, int first, int token) {
-#define EACH UNROLL for (int r = 0; r < 2; r++) UNROLL for (int n = 0; n < N; n++)
+// R vectors of rows of a band for N tokens: sizes known to the compiler, so that the sums [R, N] can stay in registers.
+INLINE void tile(const int type, const int R, const int N, const Product *p, int band, int first, int token) {
+#define EACH UNROLL for (int r = 0; r < R; r++) UNROLL for (int n = 0; n < N; n++)
 #define SUM sums[r * N + n]
 #define WHOLE whole[r * N + n]
-#define WEIGHTS(offset, bytes) (at + (offset) + (first + r * W) * (bytes))
+#define SHORT shorts[r * N + n]
+#define WEIGHTS(offset, bytes) (at + first * (bytes) + ((offset) + r * W * (bytes)))
 #define INPUT(kind) ((const kind *)(in + n * p->in_step))
     const Matrix *m = p->m;
     const uint8_t *at = m->at + band * m->band, *in = p->in + token * p->in_step;
-    const int last = type == Q8_0 ? 8 : 4;
+    const int last = type == Q8_0 ? 8 : 4, halves = SHORTS || type == Q4_0 ? 2 : 1;
     F sums[2 * SEVERAL] = {{0}};
-    I whole[2 * SEVERAL];
     for (int k = 0; k < m->columns; k += 32, at += m->tile) {
-        if (N < 8 && !first) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
+        if (N < 8 && !first && !token) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
         if (type == F32) ROLLED for (int j = 0; j < 32; j++)
             EACH SUM = fused(SUM, *(AnyF *)WEIGHTS(j * 128, 4), all(INPUT(float)[k + j]));
         if (type == F16) ROLLED for (int j = 0; j < 32; j++)
             EACH SUM = fused(SUM, widened(WEIGHTS(j * 64, 2)), all(INPUT(float)[k + j]));
-        if (type == BF16) ROLLED for (int j = 0; j < 16; j++)
-            EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), INPUT(U)[k / 2 + j]);
+        if (type == BF16) ROLLED for (int j = 0; j < 16; j++) UNROLL for (int upper = 1; upper >= 0; upper--)
+            EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), &INPUT(Input)[k + 2 * j], upper);
         if (type != Q8_0 && type != Q4_0) continue;
+        I whole[2 * SEVERAL], shorts[2 * SEVERAL];
         EACH WHOLE = (I){0} - INPUT(Rounded)[k / 32].sum * (type == Q8_0 ? 128 : 8);
-        UNROLL for (int j = 0; j < last; j++)
-            EACH {
-                I w = *(AnyI *)WEIGHTS(64 + j * 128, 4);
-                const int8_t *codes = &INPUT(Rounded)[k / 32].codes[4 * j];
-                WHOLE = add_fours(WHOLE, w & (type == Q8_0 ? -1 : 0x0f0f0f0f), *(const U *)codes);
-                if (type == Q4_0) WHOLE = add_fours(WHOLE, w >> 4 & 0x0f0f0f0f, *(const U *)(codes + 16));
-            }
+        UNROLL for (int half = 0; half < halves; half++) {
+            EACH SHORT = WHOLE & (SHORTS - 1);
+            STEPS for (int j = 0; j < last; j++)
+                EACH {
+                    const int8_t *codes = &INPUT(Rounded)[k / 32].codes[4 * j + (type == Q4_0) * 16 * half];
+                    I w = *(AnyI *)WEIGHTS(64 + j * 128, 4);
+                    SHORT = add_fours(SHORT, w >> 4 * half & (halves == 2 ? 0x0f0f0f0f : -1), *(const U *)codes);
+                }
+            EACH WHOLE = (WHOLE & -SHORTS) + (joined(SHORT) << (type == Q8_0) * 4 * half);
+        }
         EACH SUM = fused(SUM, widened(WEIGHTS(0, 2)) * INPUT(Rounded)[k / 32].scale, __builtin_convertvector(WHOLE, F));
     }
     int row = 32 * band + first;
     EACH put(p->out + (token + n) * p->out_step + row + r * W, SUM, m->rows - row - r * W, p->more);
 }
 
-INLINE void tiles(const int type, const Product *p, int band, int end) {
-    for (; band < end; band++) for (int first = 0; first < 32; first += 2 * W)
-        for (int t = 0, left, N; (left = p->T - t) > 0; t += N) {
-            N = left >= SEVERAL ? SEVERAL : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            if (N == SEVERAL) tile(type, SEVERAL, p, band, first, t);
-            else if (N == 4) tile(type, 4, p, band, first, t);
-            else if (N == 2) tile(type, 2, p, band, first, t);
-            else tile(type, 1, p, band, first, t);
-        }
+// A band for N tokens at a time, from token t on, as long as there are so many. Returns the token that is next.
+INLINE int tiles(const int type, const int N, const Product *p, int band, int t) {
+    const int R = LEAST(32 / W, 2 * SEVERAL / N), end = p->T - (p->T - t) % N;
+    for (int first = 0; first < 32; first += R * W)
+        for (int i = t; i < end; i += N) tile(type, R, N, p, band, first, i);
+    return end;
+}
+
+INLINE void bands(const int type, const Product *p, int band, int end) {
+    for (; band < end; band++) {
+        int t = tiles(type, SEVERAL, p, band, 0);
+        if (SEVERAL > 4) t = tiles(type, 4, p, band, t);
+        tiles(type, 1, p, band, tiles(type, 2, p, band, t));
+    }
 }
 
 static void multiply_rows(void *what, int first, int end) { // of bands
     const Product *p = what;
-    if (p->m->type == F32) tiles(F32, p, first, end);
-    if (p->m->type == F16) tiles(F16, p, first, end);
-    if (p->m->type == BF16) tiles(BF16, p, first, end);
-    if (p->m->type == Q8_0) tiles(Q8_0, p, first, end);
-    if (p->m->type == Q4_0) tiles(Q4_0, p, first, end);
+    if (p->m->type == F32) bands(F32, p, first, end);
+    if (p->m->type == F16) bands(F16, p, first, end);
+    if (p->m->type == BF16) bands(BF16, p, first, end);
+    if (p->m->type == Q8_0) bands(Q8_0, p, first, end);
+    if (p->m->type == Q4_0) bands(Q4_0, p, first, end);
 }
 
 static void multiply(Team *team, const Matrix *m, int T, const float *x, size_t x_step, uint8_t *in, float *out,
                      size_t out_step, bool more) {
     Product p = {m, x, (uint8_t *)x, out, x_step, 4 * x_step, out_step, T, more};
     if (m->type != F32 && m->type != F16) {
-        p.in = in, p.in_step = m->columns / 32 * (m->type == BF16 ? 64 : sizeof(Rounded));
+        p.in = in, p.in_step = m->columns / 32 * (m->type == BF16 ? 32 * sizeof(Input) : sizeof(Rounded));
         share(team, T, round_inputs, &p);
     }
     share(team, (m->rows + 31) / 32, multiply_rows, &p);
@@ -1135,7 +1165,7 @@ static void reserve(Model *m, int T) { // room to read so many tokens at once
     m->x = room(&m->scratch, T, 4 * D), m->h = room(&m->scratch, T, 4 * D), m->gated = room(&m->scratch, T, 4 * F);
     m->qkv = room(&m->scratch, T, 4 * (m->H + 2 * m->K) * m->C), m->mixed = room(&m->scratch, T, 4 * heads);
     m->gate_up = room(&m->scratch, T + 1, 8 * m->F + 64), m->turns = room(&m->scratch, T, 4 * m->C);
-    m->in = room(&m->scratch, T, 2 * (widest > heads ? widest : heads));
+    m->in = room(&m->scratch, T, 4 * (widest > heads ? widest : heads));
     m->part = room(&m->scratch, T, sizeof *m->part), m->place = room(&m->scratch, T, sizeof(int));
     m->group = room(&m->scratch, T + 1, sizeof(int)), m->room = T;
 }
@@ -1483,70 +1513,36 @@ static void score(Session *s) {
     printf("%d tokens, %zu bytes, in windows of %d tokens\n", count - !begins, data.size, context);
 }
 
-static void sha256(const char *data, size_t size, char hex[65]) { // FIPS 180-4
-    uint32_t h[8], k[64], w[64], v[8];
-    for (int p = 2, n = 0; n < 64; p++) { // its constants: the fractions of the roots of the first primes
-        bool prime = true;
-        for (int d = 2; d * d <= p; d++) prime &= p % d > 0;
-        if (prime && n < 8) h[n] = (uint32_t)(uint64_t)ldexp(sqrt(p), 32);
-        if (prime) k[n++] = (uint32_t)(uint64_t)ldexp(cbrt(p), 32);
-    }
-#define TURNED(x, n) ((x) >> (n) | (x) << (32 - (n)))
-#define MIXED(x, a, b, c) (TURNED(x, a) ^ TURNED(x, b) ^ c)
-    size_t whole = (size + 8) / 64 * 64 + 64; // a 1, zeros, and the length in bits fill it up
-    for (size_t start = 0; start < whole; start += 64) {
-        memset(w, 0, sizeof w), memcpy(v, h, sizeof v);
-        for (size_t i = start; i < start + 64; i++) {
-            uint64_t byte = i < size ? (uint8_t)data[i] : i == size ? 0x80 : 0;
-            if (i >= whole - 8) byte = 8 * (uint64_t)size >> 8 * (whole - 1 - i) & 255;
-            w[(i - start) / 4] |= (uint32_t)byte << (24 - i % 4 * 8);
-        }
-        for (uint32_t *x = w + 16; x < w + 64; x++)
-            *x = x[-16] + MIXED(x[-15], 7, 18, x[-15] >> 3) + x[-7] + MIXED(x[-2], 17, 19, x[-2] >> 10);
-        for (int i = 0; i < 64; i++) {
-            uint32_t a = v[0], e = v[4], one = v[7] + k[i] + w[i], two = (a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]);
-            one += MIXED(e, 6, 11, TURNED(e, 25)) + ((e & v[5]) ^ (~e & v[6]));
-            two += MIXED(a, 2, 13, TURNED(a, 22));
-            memmove(v + 1, v, 28), v[4] += one, v[0] = one + two;
-        }
-        for (int i = 0; i < 8; i++) h[i] += v[i];
-    }
-    for (int i = 0; i < 8; i++) sprintf(hex + 8 * i, "%08x", h[i]);
-}
-
 // The maker's tokens, computed as the maker did, in float32. Then the quick kernels must hold the same ones for likely.
 static void selftest(Session *s) {
     const File *f = &s->m->file;
-    int64_t count = integer(f, "twofold.selftest.tokens", 0);
-    Text prompt = words(f, "twofold.selftest.prompt", ""), digest = words(f, "twofold.selftest.sha256", "");
+    const Value *told = get(f, "twofold.selftest.tokens", UINT32S, false); // of the prompt and what follows
     Tokens tokens = beginning(s);
     Memory memory = {0};
-    encode(&s->m->tokenizer, prompt, &tokens);
-    int start = (int)tokens.count, V = s->m->V;
-    must(start && count > 0 && count < 10000 && start + count <= s->m->context, "%.200s carries no self-test", f->path);
-    for (int i = 0, unread = start; i < count; i++, unread = 1) {
-        read_on(s, &memory, tokens.at + tokens.count - unread, unread, 1);
-        push(&tokens, best_of(s->scores, V));
+    char fault[512];
+    encode(&s->m->tokenizer, words(f, "twofold.selftest.prompt", ""), &tokens);
+    size_t start = tokens.count, V = s->m->V;
+    must(told && start && told->count <= (uint64_t)s->m->context, "%.200s carries no self-test", f->path);
+    for (size_t unread = start; tokens.count < told->count; unread = 1) {
+        read_on(s, &memory, tokens.at + tokens.count - unread, (int)unread, 1);
+        push(&tokens, best_of(s->scores, (int)V));
     }
-    char *list = malloc(12 * tokens.count), hex[65], fault[512];
-    size_t size = 0;
-    for (size_t i = 0; i < tokens.count; i++) size += sprintf(list + size, i ? " %d" : "%d", tokens.at[i]);
-    sha256(list, size, hex), free(list), forget(&memory);
-    must(is(digest, hex), "self-test FAILED: not the tokens of its maker");
+    bool equal = start < told->count && !memcmp(tokens.at, told->at, told->count * sizeof(int));
+    must((forget(&memory), equal), "self-test FAILED: not the tokens of its maker");
     Session quick = {twofold_open(f->path, (int)s->m->team.count, false, fault), s->options, 0, s->scores, s->all};
     must(quick.m, "%s", fault);
     for (int i = 0, n; i < (int)tokens.count - 1; i += n) {
         n = LEAST((int)tokens.count - 1 - i, 64);
         read_on(&quick, &memory, tokens.at + i, n, n);
-        for (int row = i < start - 1 ? start - 1 - i : 0; row < n; row++) {
+        for (int row = i < (int)start - 1 ? (int)start - 1 - i : 0; row < n; row++) {
             const float *scores = s->scores + (size_t)row * V, best = scores[best_of(scores, V)];
             double mean = 0;
-            for (int v = 0; v < V; v++) mean += scores[v] / (double)V;
+            for (size_t v = 0; v < V; v++) mean += scores[v] / (double)V;
             bool near = best - scores[tokens.at[i + row + 1]] <= 0.2 * (best - mean);
             must(near, "self-test FAILED: the quick kernels find other tokens than the exact ones");
         }
     }
-    printf("self-test passed: %d tokens computed, each as it should be\n", (int)count);
+    printf("self-test passed: %d tokens computed, each as it should be\n", (int)(told->count - start));
     twofold_close(quick.m), free(tokens.at), forget(&memory);
 }
 
