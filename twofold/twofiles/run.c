@@ -380,8 +380,8 @@ INLINE F fused(F sum, F a, F b) { // sum + a·b; said so, as compilers fuse one 
 #endif
 }
 
-// + two products of bfloat16 in each lane: the upper, then the lower. Where there is an instruction for both, the second
-// call makes both; elsewhere b is kept in float32.
+// + two products of bfloat16 in each lane: the upper, then the lower. If there is an instruction for both, the second
+// call makes both; else b is kept in float32.
 #if defined AVX512 && defined __AVX512BF16__
 typedef uint16_t Input;
 INLINE F add_pairs(F sum, I a, const Input *b, bool upper) {
@@ -394,7 +394,7 @@ INLINE F add_pairs(F sum, I a, const Input *b, bool upper) {
 #endif
 }
 
-// + four products in each lane, of unsigned bytes with signed ones. In SHORTS, of bytes up to 15, in two sums of 16 bits
+// + four products in each lane, of unsigned bytes with signed ones. In SHORTS of bytes up to 15, in two sums of 16 bits
 // that have room for eight calls.
 INLINE I add_fours(I sum, I a, uint32_t b) {
 #if defined AVX512 && defined __AVX512VNNI__
