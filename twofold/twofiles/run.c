@@ -576,7 +576,7 @@ INLINE void put(float *out, F sum, int rows, bool more) { // of W rows; of the l
 
 // R vectors of rows of a band for N tokens: sizes known to the compiler, so that the sums [R, N] can stay in registers.
 INLINE void tile(const int type, const int R, const int N, const Product *p, int band, int first, int token) {
-#define EACH UNROLL for (int r = 0; r < R; r++) UNROLL for (int n = 0; n < N; n++)
+#define EACH UNROLL for (int n = 0; n < N; n++) UNROLL for (int r = 0; r < R; r++)
 #define SUM sums[r * N + n]
 #define WHOLE whole[r * N + n]
 #define SHORT shorts[r * N + n]
@@ -585,7 +585,7 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
     const Matrix *m = p->m;
     const uint8_t *at = m->at + band * m->band, *in = p->in + token * p->in_step;
     const int last = type == Q8_0 ? 8 : 4, halves = SHORTS || type == Q4_0 ? 2 : 1;
-    F sums[2 * SEVERAL] = {{0}};
+    F sums[16] = {{0}};
     for (int k = 0; k < m->columns; k += 32, at += m->tile) {
         if (N < 8 && !first && !token) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
         if (type == F32) ROLLED for (int j = 0; j < 32; j++)
@@ -595,7 +595,7 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
         if (type == BF16) ROLLED for (int j = 0; j < 16; j++) UNROLL for (int upper = 1; upper >= 0; upper--)
             EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), &INPUT(Input)[k + 2 * j], upper);
         if (type != Q8_0 && type != Q4_0) continue;
-        I whole[2 * SEVERAL], shorts[2 * SEVERAL];
+        I whole[16], shorts[16];
         EACH WHOLE = (I){0} - INPUT(Rounded)[k / 32].sum * (type == Q8_0 ? 128 : 8);
         UNROLL for (int half = 0; half < halves; half++) {
             EACH SHORT = WHOLE & (SHORTS - 1);
@@ -615,7 +615,7 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
 
 // A band for N tokens at a time, from token t on, as long as there are so many. Returns the token that is next.
 INLINE int tiles(const int type, const int N, const Product *p, int band, int t) {
-    const int R = LEAST(32 / W, 2 * SEVERAL / N), end = p->T - (p->T - t) % N;
+    const int R = N > 2 ? 2 : LEAST(32 / W, 2 * SEVERAL / N), end = p->T - (p->T - t) % N;
     for (int first = 0; first < 32; first += R * W)
         for (int i = t; i < end; i += N) tile(type, R, N, p, band, first, i);
     return end;
@@ -623,8 +623,8 @@ INLINE int tiles(const int type, const int N, const Product *p, int band, int t)
 
 INLINE void bands(const int type, const Product *p, int band, int end) {
     for (; band < end; band++) {
-        int t = tiles(type, SEVERAL, p, band, 0);
-        if (SEVERAL > 4) t = tiles(type, 4, p, band, t);
+        int t = tiles(type, type == F32 && SEVERAL < 6 ? 6 : SEVERAL, p, band, 0); // others unpack there, too
+        if (SEVERAL > 4 || type == F32) t = tiles(type, 4, p, band, t);
         tiles(type, 1, p, band, tiles(type, 2, p, band, t));
     }
 }
