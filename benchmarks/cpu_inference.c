@@ -22,8 +22,6 @@ static void reach(void *what, int item, int end) {
     for (Peak *p = what; item < end; item++) {
         I sums[16] = {{0}}, bits = (I){0} + 0x01010101 * (item + 1);
         F floats[16];
-        Input ones[2];
-        memset(ones, 0x3f, sizeof ones);
         for (int i = 0; i < 16; i++) floats[i] = (F){0} + p->sink[i]; // nobody knows that all are alike
         for (int i = 0; i < 16; i++) sums[i] = (I)floats[i];
         const char *at = p->memory + (size_t)item * READ;
@@ -32,7 +30,11 @@ static void reach(void *what, int item, int end) {
         for (int turn = 0; turn < (p->kind ? TURNS : 0); turn++) {
             UNROLL for (int i = 0; i < 16; i++) {
                 if (p->kind == 1) sums[i] = add_fours(sums[i], bits, 0x01020304);
-                if (p->kind == 2) floats[i] = add_pairs(add_pairs(floats[i], bits, ones, true), bits, ones, false);
+#if PAIRS
+                if (p->kind == 2) floats[i] = add_pairs(floats[i], bits, 0x3f803f80);
+#else
+                if (p->kind == 2) floats[i] = fused(fused(floats[i], (F)bits, (F)bits), (F)bits, (F)(bits << 16));
+#endif
                 if (p->kind == 3) floats[i] += (F)bits * floats[i];
             }
             __asm__ volatile("" : "+m"(p->sink[item % 64]));

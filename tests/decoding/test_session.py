@@ -49,6 +49,7 @@ def test_what_there_is_not_is_told_by_name(folder):
         {"precision": None},
         {"device": "cdua"},
         {"device": "mps"},
+        {"device": "meta"},
     ):
         [(what, name)] = asked.items()
         with pytest.raises(UsageError, match=f"{what} {name!r}"):

@@ -70,7 +70,7 @@ def _device(name: str | None) -> str:
 
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(1, device=name)
+        float(torch.zeros(1, device=name))  # "meta" has no numbers to give back
     except (RuntimeError, AssertionError, ImportError) as error:  # by what this torch was built for
         reason = str(error).splitlines()[0]
         raise UsageError(f"The device {name!r} cannot be used: {reason}") from None

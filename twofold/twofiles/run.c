@@ -316,6 +316,11 @@ enum { W = 4, SEVERAL = 8 };
 #else
 enum { W = 4, SEVERAL = 4 };
 #endif
+#if defined AVX512 || defined AVX2
+#define COMPUTED(x) __asm__("" : "+v"(x)) // here and now: compilers would do it once more for each use
+#else
+#define COMPUTED(x) (void)(x)
+#endif
 #if defined AVX2 && !defined __AVXVNNI__
 #define STEPS ROLLED
 enum { SHORTS = true }; // products of bytes are added up in 16 bits
@@ -403,7 +408,7 @@ INLINE I add_fours(I sum, I a, uint32_t b) {
     return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, _mm256_set1_epi32(b));
 #elif defined AVX2
     sum = (I)_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)a, _mm256_set1_epi32(b)));
-    __asm__("" : "+x"(sum)); // one after the other: in another order there are too few registers
+    COMPUTED(sum);
     return sum;
 #elif defined NEON && defined __ARM_FEATURE_MATMUL_INT8
     return (I)vusdotq_s32((int32x4_t)sum, (uint8x16_t)a, vreinterpretq_s8_u32(vdupq_n_u32(b)));
@@ -588,10 +593,15 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
     F sums[16] = {{0}};
     for (int k = 0; k < m->columns; k += 32, at += m->tile) {
         if (N < 8 && !first && !token) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
-        if (type == F32) ROLLED for (int j = 0; j < 32; j++)
-            EACH SUM = fused(SUM, *(AnyF *)WEIGHTS(j * 128, 4), all(INPUT(float)[k + j]));
-        if (type == F16) ROLLED for (int j = 0; j < 32; j++)
-            EACH SUM = fused(SUM, widened(WEIGHTS(j * 64, 2)), all(INPUT(float)[k + j]));
+        if (type == F32 || type == F16) ROLLED for (int j = 0; j < 32; j++) {
+            F w[16];
+            UNROLL for (int r = 0; r < R; r++) {
+                if (type == F32) w[r] = *(AnyF *)WEIGHTS(j * 128, 4);
+                else w[r] = widened(WEIGHTS(j * 64, 2));
+                COMPUTED(w[r]);
+            }
+            EACH SUM = fused(SUM, w[r], all(INPUT(float)[k + j]));
+        }
         if (type == BF16) ROLLED for (int j = 0; j < 16; j++) UNROLL for (int upper = 1; upper >= 0; upper--)
             EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), &INPUT(Input)[k + 2 * j], upper);
         if (type != Q8_0 && type != Q4_0) continue;
@@ -622,20 +632,23 @@ INLINE int tiles(const int type, const int N, const Product *p, int band, int t)
 }
 
 INLINE void bands(const int type, const Product *p, int band, int end) {
+    const int most = SEVERAL < 6 && (type == F32 || type == F16) ? 6 : SEVERAL; // the others use registers to unpack
     for (; band < end; band++) {
-        int t = tiles(type, type == F32 && SEVERAL < 6 ? 6 : SEVERAL, p, band, 0); // others unpack there, too
-        if (SEVERAL > 4 || type == F32) t = tiles(type, 4, p, band, t);
+        int t = tiles(type, most, p, band, 0);
+        if (most > 4) t = tiles(type, 4, p, band, t);
         tiles(type, 1, p, band, tiles(type, 2, p, band, t));
     }
 }
 
+#define BANDS(type) /* a function for each, as compilers lose their way in long ones */ \
+    static __attribute__((noinline)) void bands_##type(const Product *p, int at, int end) { bands(type, p, at, end); }
+BANDS(F32) BANDS(F16) BANDS(BF16) BANDS(Q8_0) BANDS(Q4_0)
+
 static void multiply_rows(void *what, int first, int end) { // of bands
     const Product *p = what;
-    if (p->m->type == F32) bands(F32, p, first, end);
-    if (p->m->type == F16) bands(F16, p, first, end);
-    if (p->m->type == BF16) bands(BF16, p, first, end);
-    if (p->m->type == Q8_0) bands(Q8_0, p, first, end);
-    if (p->m->type == Q4_0) bands(Q4_0, p, first, end);
+    int type = p->m->type;
+    (type == F32 ? bands_F32 : type == F16 ? bands_F16 : type == BF16 ? bands_BF16 : type == Q8_0 ? bands_Q8_0
+     : bands_Q4_0)(p, first, end);
 }
 
 static void multiply(Team *team, const Matrix *m, int T, const float *x, size_t x_step, uint8_t *in, float *out,
