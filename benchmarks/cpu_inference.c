@@ -15,39 +15,44 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-enum { READ = 1 << 28, TURNS = 200000 };
+enum { READ = 1 << 28, TURNS = 200000, SUMS = 12 }; // as many as wait for nobody and fit into the registers
 typedef struct { const char *memory; int kind; volatile float sink[64]; } Peak;
+
+INLINE void reach_of(const int kind, Peak *p, int item) { // a kind known to the compiler
+    I sums[SUMS] = {{0}}, bits = (I){0} + 0x01010101 * (item + 1);
+    F floats[SUMS], factor = (F){0} + (1.5f + p->sink[item % 64]);
+    for (int i = 0; i < SUMS; i++) floats[i] = (F){0} + p->sink[i]; // nobody knows that all are alike
+    for (int i = 0; i < SUMS; i++) sums[i] = (I)floats[i];
+    const char *at = p->memory + (size_t)item * READ;
+    Input input[2] = {(Input)1.5f, (Input)1.5f};
+    if (kind == 0) for (const char *last = at + READ; at < last; at += 256)
+        UNROLL for (int i = 0; i < 4; i++) sums[i] += *(const I *)(at + 64 * i);
+    for (int turn = 0; turn < (kind ? TURNS : 0); turn++) {
+        UNROLL for (int i = 0; i < SUMS; i++) {
+            if (kind == 1) sums[i] = add_fours(sums[i], bits, 0x01020304);
+            if (kind == 2) floats[i] = add_pairs(floats[i], bits, input, false); // without an instruction for both: one
+            if (kind == 3) floats[i] = fused(floats[i], factor, factor);
+        }
+        COMPUTED(bits); // nor that the next turn's products are this one's
+        COMPUTED(factor);
+    }
+    float sum = 0;
+    for (int i = 0; i < SUMS; i++) sum += (float)sums[i][0] + floats[i][0];
+    p->sink[item % 64] = sum;
+}
 
 static void reach(void *what, int item, int end) {
     for (Peak *p = what; item < end; item++) {
-        I sums[16] = {{0}}, bits = (I){0} + 0x01010101 * (item + 1);
-        F floats[16];
-        for (int i = 0; i < 16; i++) floats[i] = (F){0} + p->sink[i]; // nobody knows that all are alike
-        for (int i = 0; i < 16; i++) sums[i] = (I)floats[i];
-        const char *at = p->memory + (size_t)item * READ;
-        if (p->kind == 0) for (const char *last = at + READ; at < last; at += 256)
-            UNROLL for (int i = 0; i < 4; i++) sums[i] += *(const I *)(at + 64 * i);
-        for (int turn = 0; turn < (p->kind ? TURNS : 0); turn++) {
-            UNROLL for (int i = 0; i < 16; i++) {
-                if (p->kind == 1) sums[i] = add_fours(sums[i], bits, 0x01020304);
-#if PAIRS
-                if (p->kind == 2) floats[i] = add_pairs(floats[i], bits, 0x3f803f80);
-#else
-                if (p->kind == 2) floats[i] = fused(fused(floats[i], (F)bits, (F)bits), (F)bits, (F)(bits << 16));
-#endif
-                if (p->kind == 3) floats[i] += (F)bits * floats[i];
-            }
-            __asm__ volatile("" : "+m"(p->sink[item % 64]));
-        }
-        float sum = 0;
-        for (int i = 0; i < 16; i++) sum += (float)sums[i][0] + floats[i][0];
-        p->sink[item % 64] = sum;
+        if (p->kind == 0) reach_of(0, p, item);
+        if (p->kind == 1) reach_of(1, p, item);
+        if (p->kind == 2) reach_of(2, p, item);
+        if (p->kind == 3) reach_of(3, p, item);
     }
 }
 
 static int peaks(int threads) {
     static const char *const names[] = {"read", "int8", "bf16", "f32"};
-    static const double amount[] = {READ, 8. * W * 16 * TURNS, 4. * W * 16 * TURNS, 2. * W * 16 * TURNS};
+    const double each = W * SUMS * TURNS, amount[] = {READ, 8 * each, (sizeof(Input) == 2 ? 4 : 2) * each, 2 * each};
     static Team team;
     Block *chain = NULL;
     Peak p = {room(&chain, threads, READ), 0, {0}};
