@@ -29,7 +29,7 @@ INLINE void reach_of(const int kind, Peak *p, int item) { // a kind known to the
         UNROLL for (int i = 0; i < 4; i++) sums[i] += *(const I *)(at + 64 * i);
     for (int turn = 0; turn < (kind ? TURNS : 0); turn++) {
         UNROLL for (int i = 0; i < SUMS; i++) {
-            if (kind == 1) sums[i] = add_fours(sums[i], bits, 0x01020304);
+            if (kind == 1) sums[i] = add_fours(Q8_0, sums[i], bits, 0x01020304);
             if (kind == 2) floats[i] = add_pairs(floats[i], bits, input, false); // without an instruction for both: one
             if (kind == 3) floats[i] = fused(floats[i], factor, factor);
         }

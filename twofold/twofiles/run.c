@@ -323,7 +323,7 @@ enum { W = 4, SEVERAL = 4 };
 #endif
 #if defined AVX2 && !defined __AVXVNNI__
 #define STEPS ROLLED
-enum { SHORTS = true }; // products of bytes are added up in 16 bits
+enum { SHORTS = true }; // products of bytes are added up in 16 bits first
 #else
 #define STEPS UNROLL
 enum { SHORTS = false };
@@ -399,15 +399,27 @@ INLINE F add_pairs(F sum, I a, const Input *b, bool upper) {
 #endif
 }
 
-// + four products in each lane, of unsigned bytes with signed ones. In SHORTS of bytes up to 15, in two sums of 16 bits
-// that have room for eight calls.
-INLINE I add_fours(I sum, I a, uint32_t b) {
+INLINE I joined(I sum) { // the two sums of 16 bits in each lane
+#ifdef AVX2
+    sum = (I)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1));
+#endif
+    return sum;
+}
+
+// + four products in each lane, of unsigned bytes with signed ones. In SHORTS a byte of Q8_0 counts from 128 on, and
+// those of Q4_0 are added up in two sums of 16 bits, which have room for eight calls.
+INLINE I add_fours(const int type, I sum, I a, uint32_t b) {
+    (void)type;
 #if defined AVX512 && defined __AVX512VNNI__
     return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, _mm512_set1_epi32(b));
 #elif defined AVX2 && defined __AVXVNNI__
     return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, _mm256_set1_epi32(b));
 #elif defined AVX2
-    sum = (I)_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)a, _mm256_set1_epi32(b)));
+    __m256i w = (__m256i)(a ^ (type == Q8_0 ? (int)0x80808080 : 0)), x = _mm256_set1_epi32(b);
+    if (type == Q8_0) x = _mm256_sign_epi8(x, w), w = _mm256_abs_epi8(w); // so two products fit into 16 bits
+    x = _mm256_maddubs_epi16(w, x);
+    if (type == Q8_0) sum += joined((I)x);
+    else sum = (I)_mm256_add_epi16((__m256i)sum, x);
     COMPUTED(sum);
     return sum;
 #elif defined NEON && defined __ARM_FEATURE_MATMUL_INT8
@@ -416,13 +428,6 @@ INLINE I add_fours(I sum, I a, uint32_t b) {
     UNROLL for (int i = 0; i < 32; i += 8) sum += (a >> i & 255) * (int8_t)(b >> i);
     return sum;
 #endif
-}
-
-INLINE I joined(I sum) { // the two sums of 16 bits in each lane
-#ifdef AVX2
-    if (SHORTS) sum = (I)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1));
-#endif
-    return sum;
 }
 
 INLINE F exponential(F x) { // off by 2e-7 of the result; stays within float32; what is no number remains none
@@ -584,12 +589,11 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
 #define EACH UNROLL for (int n = 0; n < N; n++) UNROLL for (int r = 0; r < R; r++)
 #define SUM sums[r * N + n]
 #define WHOLE whole[r * N + n]
-#define SHORT shorts[r * N + n]
 #define WEIGHTS(offset, bytes) (at + first * (bytes) + ((offset) + r * W * (bytes)))
 #define INPUT(kind) ((const kind *)(in + n * p->in_step))
     const Matrix *m = p->m;
     const uint8_t *at = m->at + band * m->band, *in = p->in + token * p->in_step;
-    const int last = type == Q8_0 ? 8 : 4, halves = SHORTS || type == Q4_0 ? 2 : 1;
+    const int last = type == Q8_0 ? 8 : 4, halves = type == Q4_0 ? 2 : 1;
     F sums[16] = {{0}};
     for (int k = 0; k < m->columns; k += 32, at += m->tile) {
         if (N < 8 && !first && !token) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
@@ -605,18 +609,13 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
         if (type == BF16) ROLLED for (int j = 0; j < 16; j++) UNROLL for (int upper = 1; upper >= 0; upper--)
             EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), &INPUT(Input)[k + 2 * j], upper);
         if (type != Q8_0 && type != Q4_0) continue;
-        I whole[16], shorts[16];
-        EACH WHOLE = (I){0} - INPUT(Rounded)[k / 32].sum * (type == Q8_0 ? 128 : 8);
-        UNROLL for (int half = 0; half < halves; half++) {
-            EACH SHORT = WHOLE & (SHORTS - 1);
-            STEPS for (int j = 0; j < last; j++)
-                EACH {
-                    const int8_t *codes = &INPUT(Rounded)[k / 32].codes[4 * j + (type == Q4_0) * 16 * half];
-                    I w = *(AnyI *)WEIGHTS(64 + j * 128, 4);
-                    SHORT = add_fours(SHORT, w >> 4 * half & (halves == 2 ? 0x0f0f0f0f : -1), *(const U *)codes);
-                }
-            EACH WHOLE = (WHOLE & -SHORTS) + (joined(SHORT) << (type == Q8_0) * 4 * half);
+        I whole[16];
+        EACH WHOLE = (I){0} - !SHORTS * INPUT(Rounded)[k / 32].sum * (type == Q8_0 ? 128 : 8);
+        UNROLL for (int half = 0; half < halves; half++) STEPS for (int j = 0; j < last; j++) EACH {
+            I w = *(AnyI *)WEIGHTS(64 + j * 128, 4) >> 4 * half & (halves == 2 ? 0x0f0f0f0f : -1);
+            WHOLE = add_fours(type, WHOLE, w, *(const U *)&INPUT(Rounded)[k / 32].codes[4 * j + 16 * half]);
         }
+        if (SHORTS && type == Q4_0) EACH WHOLE = joined(WHOLE) - 8 * INPUT(Rounded)[k / 32].sum;
         EACH SUM = fused(SUM, widened(WEIGHTS(0, 2)) * INPUT(Rounded)[k / 32].scale, __builtin_convertvector(WHOLE, F));
     }
     int row = 32 * band + first;
