@@ -41,22 +41,37 @@ INLINE void reach_of(const int kind, Peak *p, int item) { // a kind known to the
     p->sink[item % 64] = sum;
 }
 
+static void reach_tiles(void) { // of AMX
+#ifdef AMX
+    shape_tiles(16);
+    for (int turn = 0; turn < TURNS; turn++) {
+        TILE_ADD(0, 4, 6);
+        TILE_ADD(1, 4, 7);
+        TILE_ADD(2, 5, 6);
+        TILE_ADD(3, 5, 7);
+    }
+    __asm__ volatile("tilerelease");
+#endif
+}
+
 static void reach(void *what, int item, int end) {
     for (Peak *p = what; item < end; item++) {
         if (p->kind == 0) reach_of(0, p, item);
         if (p->kind == 1) reach_of(1, p, item);
-        if (p->kind == 2) reach_of(2, p, item);
+        if (p->kind == 2) has_tiles ? reach_tiles() : reach_of(2, p, item);
         if (p->kind == 3) reach_of(3, p, item);
     }
 }
 
 static int peaks(int threads) {
     static const char *const names[] = {"read", "int8", "bf16", "f32"};
-    const double each = W * SUMS * TURNS, amount[] = {READ, 8 * each, (sizeof(Input) == 2 ? 4 : 2) * each, 2 * each};
     static Team team;
     Block *chain = NULL;
     Peak p = {room(&chain, threads, READ), 0, {0}};
-    for (start(&team, threads); p.kind < 4; p.kind++) {
+    start(&team, threads);
+    const double each = W * SUMS * TURNS, pairs = has_tiles ? 4. * 16384 * TURNS : (sizeof(Input) == 2 ? 4 : 2) * each;
+    const double amount[] = {READ, 8 * each, pairs, 2 * each};
+    for (; p.kind < 4; p.kind++) {
         double best = 1e9;
         for (int turn = 0; turn < 10; turn++) {
             double begun = now();

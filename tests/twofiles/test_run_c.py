@@ -40,7 +40,7 @@ SOURCE = Path(run.__file__).with_name("run.c")
 DOORS = Path(__file__).with_name("fuzz_run.c")
 COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 STRICT = ["-Wall", "-Wextra", "-Werror"]
-LINES = 1666  # what is there now; 600 were wished for
+LINES = 1723  # what is there now; 600 were wished for
 TYPES = ["f32", "f16", "bf16", "q8_0"]
 IDS = np.random.default_rng(0).integers(0, 440, 100).astype(np.int32)
 
@@ -852,8 +852,9 @@ def test_a_reader_that_goes_away_is_no_fault(program, exported):
 
 
 def test_ctrl_c_ends_an_answer_and_then_the_conversation(program, exported):
-    child = pexpect.spawn(str(program), ["--model", str(exported("long", "f32") / "model.gguf"), "--temperature", "3"],
+    child = pexpect.spawn(str(program), ["--model", str(exported("long", "f32") / "model.gguf"), "--temperature", "0"],
                           timeout=20, encoding="utf-8", codec_errors="replace")  # fmt: skip
+    child.delaybeforesend = None  # its best tokens never end the answer, but the context does, soon
     child.expect("Talk with the model")
     child.expect("> ")
     child.sendline("Hello")

@@ -35,6 +35,10 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
+#if defined __linux__ && defined __AMX_BF16__ && defined __AVX512BF16__ && !defined PORTABLE
+#define AMX
+#include <sys/syscall.h>
+#endif
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -139,7 +143,12 @@ static void share(Team *team, int items, Job *job, void *what) {
     for (int turn = 0; !alone && atomic_load(&team->busy); turn++) spin(turn);
 }
 
+static bool has_tiles; // those of AMX, in which bfloat16 is multiplied
+
 static void start(Team *team, int count) {
+#ifdef AMX
+    has_tiles = !syscall(SYS_arch_prctl, 0x1023, 18); // Linux lends them to a program that asks
+#endif
     pthread_mutex_init(&team->lock, NULL), pthread_cond_init(&team->wake, NULL);
     for (team->count = 1; team->count < LEAST(count, 256); team->count++) {
         Worker *worker = &team->workers[team->count];
@@ -630,6 +639,54 @@ INLINE int tiles(const int type, const int N, const Product *p, int band, int t)
     return end;
 }
 
+#ifdef AMX
+// Tiles are registers of 16 rows of 64 bytes: 0 to 3 hold sums [16 tokens, 16 rows], 4 and 5 inputs [16 tokens, 32
+// columns], 6 and 7 weights [16 pairs of columns, 16 rows]. An addition takes 8,192 products.
+#define TILE_ZERO(n) __asm__ volatile("tilezero %tmm" #n)
+#define TILE_LOAD(n, at, step) \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"(at), "r"((size_t)(step)) : "memory")
+#define TILE_ADD(n, a, b) __asm__ volatile("tdpbf16ps %tmm" #b ", %tmm" #a ", %tmm" #n)
+#define TILE_STORE(n, at) __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"(at), "r"(128ul) : "memory")
+
+static void shape_tiles(int N) {
+    struct { uint8_t palette, none[15]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {1, {0}, {0}, {0}};
+    for (int i = 0; i < 8; i++) shape.bytes[i] = 64, shape.rows[i] = i < 6 ? N : 16;
+    __asm__ volatile("ldtilecfg %0" : : "m"(shape));
+}
+
+static void bands_in_tiles(const Product *p, int band, int end) { // 32 tokens at a time, then 16, then the rest
+    const Matrix *m = p->m;
+    int shaped = 0;
+    for (; band < end; band++) for (int t = 0, N; t < p->T; t += N) {
+        _Alignas(64) F sums[32][2];
+        const uint8_t *at = m->at + band * m->band, *in = p->in + t * p->in_step, *more = in + 16 * p->in_step;
+        N = p->T - t >= 32 ? 32 : LEAST(p->T - t, 16);
+        if (LEAST(N, 16) != shaped) shape_tiles(shaped = LEAST(N, 16));
+        TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
+        for (int k = 0; k < m->columns; k += 32, at += m->tile, in += 64, more += 64) {
+            if (!t) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 4096 + i);
+            TILE_LOAD(4, in, p->in_step);
+            TILE_LOAD(6, at, 128);
+            TILE_ADD(0, 4, 6);
+            TILE_LOAD(7, at + 64, 128);
+            TILE_ADD(1, 4, 7);
+            if (N <= 16) continue;
+            TILE_LOAD(5, more, p->in_step);
+            TILE_ADD(2, 5, 6);
+            TILE_ADD(3, 5, 7);
+        }
+        TILE_STORE(0, sums);
+        TILE_STORE(1, &sums[0][1]);
+        if (N > 16) { TILE_STORE(2, sums[16]); TILE_STORE(3, &sums[16][1]); }
+        for (int n = 0, row = 32 * band; n < N; n++) for (int r = 0; r < 2; r++)
+            put(p->out + (t + n) * p->out_step + row + r * W, sums[n][r], m->rows - row - r * W, p->more);
+    }
+    __asm__ volatile("tilerelease");
+}
+#else
+static void bands_in_tiles(const Product *p, int band, int end) { (void)p, (void)band, (void)end; }
+#endif
+
 INLINE void bands(const int type, const Product *p, int band, int end) {
     const int most = SEVERAL < 6 && (type == F32 || type == F16) ? 6 : SEVERAL; // the others use registers to unpack
     for (; band < end; band++) {
@@ -646,8 +703,8 @@ BANDS(F32) BANDS(F16) BANDS(BF16) BANDS(Q8_0) BANDS(Q4_0)
 static void multiply_rows(void *what, int first, int end) { // of bands
     const Product *p = what;
     int type = p->m->type;
-    (type == F32 ? bands_F32 : type == F16 ? bands_F16 : type == BF16 ? bands_BF16 : type == Q8_0 ? bands_Q8_0
-     : bands_Q4_0)(p, first, end);
+    (type == F32 ? bands_F32 : type == F16 ? bands_F16 : type == Q8_0 ? bands_Q8_0 : type == Q4_0 ? bands_Q4_0
+     : has_tiles ? bands_in_tiles : bands_BF16)(p, first, end);
 }
 
 static void multiply(Team *team, const Matrix *m, int T, const float *x, size_t x_step, uint8_t *in, float *out,
