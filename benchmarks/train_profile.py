@@ -3,8 +3,8 @@
     python benchmarks/train_profile.py --sizes 1 5 --output profile.md
 
 The shapes are those of train_throughput.py. Before: a step as one would write it first, in float32, with torch's own
-attention, loss and AdamW. After: the product's, compiled. Parts are timed apart (median of STEPS), then torch's profiler
-divides forward and backward by kind of operation, in proportion.
+attention, loss and AdamW. After: the product's, compiled. Parts are timed apart (median of STEPS). Then torch's
+profiler divides forward and backward by kind of operation, in proportion.
 """
 
 from __future__ import annotations
