@@ -605,7 +605,7 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
     const int last = type == Q8_0 ? 8 : 4, halves = type == Q4_0 ? 2 : 1;
     F sums[16] = {{0}};
     for (int k = 0; k < m->columns; k += 32, at += m->tile) {
-        if (!first && !token) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 8192 + i);
+        if (!first && !token) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 3072 + i);
         if (type == F32 || type == F16) ROLLED for (int j = 0; j < 32; j++) {
             F w[16];
             UNROLL for (int r = 0; r < R; r++) {
@@ -664,7 +664,7 @@ static void bands_in_tiles(const Product *p, int band, int end) { // 32 tokens a
         if (LEAST(N, 16) != shaped) shape_tiles(shaped = LEAST(N, 16));
         TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
         for (int k = 0; k < m->columns; k += 32, at += m->tile, in += 64, more += 64) {
-            if (!t) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 8192 + i);
+            if (!t) for (size_t i = 0; i < m->tile; i += 64) __builtin_prefetch(at + 3072 + i);
             TILE_LOAD(4, in, p->in_step);
             TILE_LOAD(6, at, 128);
             TILE_ADD(0, 4, 6);
