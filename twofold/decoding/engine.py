@@ -400,10 +400,14 @@ class Engine:
 
     def _draw_on(self, request: Request) -> None:
         """Ask again for the branches that are not finished; without any, the question is answered."""
-        request.items = [item for item in request.items if item.branch.finish is None or item.branch.forced]
+        items = []
         for item in request.items:
-            item.among, item.rows = None, 1 + item.branch.forced
-        if not request.items:
+            forced = item.branch.forced
+            if item.branch.finish is None or forced:
+                item.among, item.rows = None, 1 + forced
+                items.append(item)
+        request.items = items
+        if not items:
             self._send(request, request.question.branches)
 
 

@@ -75,6 +75,8 @@ class Task:
         self.events: deque[Choice] = deque()
         self.looked_at: list[Node] | None = None  # every token that is tried, if someone wants to see
         self._context = tree.model.context_length
+        # what is the same at every step, without a mask
+        self._plain_row = Row(settings, self.prompt, stop_ids=self.stop_ids) if settings.is_plain else None
         self._tail = max((len(stop) for stop in self.stops), default=1) - 1
         self._told: dict[int, int] = {}
         self._randoms: dict[int, np.random.Generator] = {}
@@ -147,6 +149,8 @@ class Task:
 
     def row(self, branch: Branch) -> Row:
         """What turns scores after this branch into a distribution."""
+        if self._plain_row is not None and branch.mask is None:
+            return self._plain_row
         return Row(
             self.settings,
             self.prompt,
