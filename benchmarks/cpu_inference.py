@@ -219,7 +219,8 @@ def llama_cpp(folder: Path) -> Path:
             "-DLLAMA_CURL=OFF",
             "-DLLAMA_BUILD_TESTS=OFF",
         ]
-        if "amx_tile" in Path("/proc/cpuinfo").read_text():
+        processor = Path("/proc/cpuinfo")
+        if processor.is_file() and "amx_tile" in processor.read_text():
             # GCC 12 takes the shape of AMX's tiles for memory that nobody reads, leaves it out, and it crashes.
             options.append("-DCMAKE_CXX_FLAGS=-fno-dse -fno-tree-dse")
         source = folder / "vendor" / "llama.cpp"

@@ -147,7 +147,7 @@ static bool has_tiles; // those of AMX, in which bfloat16 is multiplied
 
 static void start(Team *team, int count) {
 #ifdef AMX
-    has_tiles = !syscall(SYS_arch_prctl, 0x1023, 18); // Linux lends them to a program that asks
+    has_tiles = !syscall(SYS_arch_prctl, 0x1023, 18); // ARCH_REQ_XCOMP_PERM, XTILEDATA: Linux lends them
 #endif
     pthread_mutex_init(&team->lock, NULL), pthread_cond_init(&team->wake, NULL);
     for (team->count = 1; team->count < LEAST(count, 256); team->count++) {
