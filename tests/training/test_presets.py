@@ -71,3 +71,11 @@ def test_a_speed_is_measured_once_and_leaves_the_dice_alone():
     hits = tokens_per_second.cache_info().hits
     assert tokens_per_second(PRESETS["nano"], CPU, torch.float32) == found
     assert tokens_per_second.cache_info().hits == hits + 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rows_are_whole_blocks(name):
+    """Else what is exported falls back to types twice as large."""
+    config = PRESETS[name].config()
+    for row in (config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim):
+        assert row % 32 == 0
