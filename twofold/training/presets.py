@@ -24,7 +24,7 @@ from twofold.training.optimizers import Optimizer
 from twofold.training.settings import TrainSettings
 from twofold.training.shapes import PRESETS, Preset
 
-TOKENS_PER_PARAMETER = 5
+TOKENS_PER_PARAMETER = 2  # docs/recipe.md
 COMPILED = 1.25  # how much faster than a plain step a run is, for it may compile, with caution
 STEPS = 3000  # a run wants at least so many: small batches learn more from the same tokens (docs/log.md)
 TOKENS_PER_WIDTH = 32  # in a step, for each channel: with fewer, Muon's own work would weigh too much
