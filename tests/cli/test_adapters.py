@@ -67,10 +67,37 @@ def test_a_run_holds_the_adapter_alone_and_is_used_like_a_model(home, capsys):
     assert f"a LoRA adapter of {home / 'base'}" in out.out
     assert "rank 2, alpha 32" in out.out
     assert out.out.count("The adapter has") == 1
-    assert (
-        "Learned" in (home / "run" / "report.html").read_text()
-        or (home / "run" / "report.html").stat().st_size
-    )
+    assert "An adapter of rank 2 to a language model of" in (home / "run" / "report.html").read_text()
+    rows = [json.loads(line) for line in (home / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(row.get("learning_rate", 0) for row in rows) == pytest.approx(0.05 / 7, rel=0.01)
+
+
+@pytest.mark.parametrize("command", ["score", "eval", "choose"])
+def test_what_weighs_texts_takes_an_adapter(command, home, capsys, tmp_path):
+    (tmp_path / "text.txt").write_text("Hello. Hi. One more.")
+    text = tmp_path / "text.txt"
+    words = {"score": [text], "eval": ["--text", text], "choose": ["Hel", "lo.", "p me."]}[command]
+    found = {
+        name: said(capsys, command, *model, *words, "--json")
+        for name, model in {
+            "alone": [home / "run"], "beside": [home / "base", "--adapter", home / "run"], "base": [home / "base"],
+        }.items()
+    }  # fmt: skip
+    assert [code for code, _ in found.values()] == [0, 0, 0]
+    alone, beside, base = (json.loads(out.out) for _, out in found.values())
+    assert beside == pytest.approx(alone)
+    if command == "eval":
+        assert beside["stored_bytes"] > base.pop("stored_bytes")
+        base["stored_bytes"] = beside["stored_bytes"]
+    assert beside != pytest.approx(base)
+
+
+def test_a_context_can_be_set_where_a_text_is_scored(home, capsys, tmp_path):
+    (tmp_path / "text.txt").write_text("A longer text. " * 10)
+    command = ["score", home / "run", tmp_path / "text.txt", "--json"]
+    long, short = (json.loads(said(capsys, *command, *more)[1].out) for more in ([], ["--context", 8]))
+    assert long["tokens"] == short["tokens"]
+    assert long["bits_per_byte"] != short["bits_per_byte"]
 
 
 def test_convert_makes_one_model_of_the_two(home, capsys, tmp_path):

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from twofold.cli.opening import PLAIN, Model, Opening
 from twofold.cli.pages import wants_colour
 from twofold.cli.terminal import harmless, json_line, note, say
 from twofold.decoding.sampling import Sampling
@@ -29,7 +30,7 @@ Begin a turn with // to say something that begins with a slash."""
 
 
 def chat(
-    model: Path,
+    model: Model,
     /,
     *,
     system: str | None = None,
@@ -39,9 +40,7 @@ def chat(
     top_p: float | None = None,
     min_p: float | None = None,
     seed: int | None = None,
-    adapter: Path | None = None,
-    context: int | None = None,
-    engine: Literal["torch", "c"] = "torch",
+    opened: Opening = PLAIN,
 ) -> int:
     """Talk with a model.
 
@@ -51,9 +50,6 @@ def chat(
 
     Parameters
     ----------
-    model
-        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
-        (owner/name).
     system
         Tell the model who it is, before the conversation.
     max_tokens
@@ -68,24 +64,14 @@ def chat(
         Choose among tokens with at least this fraction of the best one's probability only.
     seed
         The same seed and the same turns give the same conversation.
-    adapter
-        A LoRA adapter of that model, in PEFT's format. One that knows where its model is can also be given alone,
-        as MODEL.
-    context
-        The most tokens of a sequence; default as many as the model's positions allow (with longrope positions: as
-        many as one set of speeds is for).
-    engine
-        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
-        qwen2.
     """
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     if max_tokens < 1:
         raise UsageError(f"--max-tokens must be 1 or more, and is {max_tokens}.")
 
     from twofold.decoding.chat import ChatSession
-    from twofold.decoding.load import load
 
-    loaded = load(model, engine=engine, context_length=context, adapter=adapter)
+    loaded = opened.load(model)
     session = ChatSession(loaded, system=system, settings=settings, max_tokens=max_tokens)
     if not loaded.is_chat:
         note("This model was not taught conversations; `twofold generate` suits it better.")

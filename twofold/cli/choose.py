@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from twofold.cli.opening import PLAIN, Model, Opening
 from twofold.cli.terminal import harmless, json_line, standard_input
 
 Flag = Parameter(negative="")
@@ -14,13 +14,13 @@ _BAR = 30
 
 
 def choose(
-    model: Path,
+    model: Model,
     prompt: str,
     /,
     *choices: str,
     ask: Annotated[bool, Flag] = False,
     ends: Annotated[bool, Flag] = False,
-    engine: Literal["torch", "c"] = "torch",
+    opened: Opening = PLAIN,
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> None:
     """Weigh a few texts against each other: classification without training.
@@ -31,9 +31,6 @@ def choose(
 
     Parameters
     ----------
-    model
-        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
-        (owner/name).
     prompt
         What stands before the choice; - reads it from standard input.
     choices
@@ -42,18 +39,12 @@ def choose(
         Ask the prompt as a question in a conversation; the choices are whole answers.
     ends
         Also count that the text ends after the choice; needed if one choice begins like another.
-    engine
-        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
-        qwen2.
     as_json
         Print one JSON object, the probability by choice.
     """
     text = standard_input() if prompt == "-" else prompt
-
-    from twofold.decoding.load import load
-
     asked = [{"role": "user", "content": text}] if ask else text
-    found = load(model, engine=engine).choose(asked, list(choices), ends=ends)
+    found = opened.load(model).choose(asked, list(choices), ends=ends)
     if as_json:
         print(json_line(found))
         return

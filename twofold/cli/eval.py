@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from twofold.cli.opening import PLAIN, Model, Opening
 from twofold.cli.terminal import counting, json_line, read_text
 
 
 def evaluate(
-    model: Path,
+    model: Model,
     /,
     *,
     text: str,
     against: Path | None = None,
-    engine: Literal["torch", "c"] = "torch",
+    opened: Opening = PLAIN,
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> None:
     """Measure what a change of a model costs, for example fewer bits a weight.
@@ -31,28 +32,22 @@ def evaluate(
 
     Parameters
     ----------
-    model
-        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf, or a model of the hub.
     text
         A file with text in UTF-8, which the models have not learned; - reads standard input.
     against
-        The other model.
-    engine
-        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
-        qwen2. For MODEL only.
+        The other model; --adapter, --context and --engine are for MODEL only.
     as_json
         Print the result as JSON, for scripts.
     """
     content = read_text(text)
-    from twofold.decoding.load import load
     from twofold.evaluation.compare import evaluate as compare
     from twofold.evaluation.compare import stored_bytes
 
-    opened = load(model, engine=engine)
-    other = None if against is None else load(against)
+    loaded = opened.load(model)
+    other = None if against is None else PLAIN.load(against)
     with counting("tokens") as tell:
-        result = compare(opened, content, against=other, progress=tell)
-    sizes = {"stored_bytes": stored_bytes(model)}
+        result = compare(loaded, content, against=other, progress=tell)
+    sizes = {"stored_bytes": stored_bytes(model, opened.adapter)}
     if against is not None:
         sizes["other_stored_bytes"] = stored_bytes(against)
     if as_json:

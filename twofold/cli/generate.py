@@ -6,10 +6,11 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from twofold.cli.opening import PLAIN, Model, Opening
 from twofold.cli.show import strong
 from twofold.cli.terminal import harmless, json_line, note, say, standard_input
 from twofold.errors import UsageError
@@ -21,7 +22,7 @@ Flag = Parameter(negative="")
 
 
 def generate(
-    model: Path,
+    model: Model,
     /,
     *prompts: str,
     max_tokens: int = 256,
@@ -35,9 +36,7 @@ def generate(
     decoder: str | None = None,
     mask: str | None = None,
     timeout: float | None = None,
-    adapter: Path | None = None,
-    context: int | None = None,
-    engine: Literal["torch", "c"] = "torch",
+    opened: Opening = PLAIN,
     explain: Annotated[bool, Flag] = False,
     tree: Path | None = None,
     count: Annotated[int, Parameter(name=["--count", "-n"])] = 1,
@@ -59,9 +58,6 @@ def generate(
 
     Parameters
     ----------
-    model
-        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
-        (owner/name).
     prompts
         The beginnings. `-` reads one from standard input; without any, the model begins by itself.
     max_tokens
@@ -89,15 +85,6 @@ def generate(
         What the text may be.
     timeout
         Stop after so many seconds, with what there is.
-    adapter
-        A LoRA adapter of that model, in PEFT's format. One that knows where its model is can also be given alone,
-        as MODEL.
-    context
-        The most tokens of a sequence; default as many as the model's positions allow (with longrope positions: as
-        many as one set of speeds is for).
-    engine
-        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
-        qwen2.
     explain
         Also print each token with its probability and the alternatives.
     tree
@@ -116,13 +103,13 @@ def generate(
     if tree is not None and len(texts) > 1:
         raise UsageError("--tree shows one prompt at a time.")
 
-    from twofold.decoding.load import load
     from twofold.decoding.named import read_decoder, read_mask, read_settings
 
-    chooser = None if decoder is None else read_decoder(decoder, lambda path: load(path, engine=engine).model)
+    draft = Opening(engine=opened.engine)
+    chooser = None if decoder is None else read_decoder(decoder, lambda path: draft.load(path).model)
     options |= read_settings(more or [])
     begun = time.perf_counter()
-    loaded = load(model, engine=engine, context_length=context, adapter=adapter)
+    loaded = opened.load(model)
     clock = _Clock(time.perf_counter() - begun)
     asked = {
         "settings": loaded.sampling(**options),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from twofold.cli.opening import PLAIN, Model, Opening
 from twofold.cli.terminal import json_line, read_text
 
 
 def score(
-    model: Annotated[Path, Parameter(name=["--model"])],
+    model: Annotated[Model, Parameter(name=["--model"])],
     text: Annotated[str, Parameter(name=["--text"])],
     *,
-    engine: Literal["torch", "c"] = "torch",
+    opened: Opening = PLAIN,
     as_json: Annotated[bool, Parameter("--json", negative="")] = False,
 ) -> None:
     """Measure how well a model predicts a text, in bits per byte.
@@ -27,21 +27,13 @@ def score(
 
     Parameters
     ----------
-    model
-        A run folder, a Hugging Face folder, what `twofold create` left, a .gguf file, or a model of the hub
-        (owner/name).
     text
         A file with text in UTF-8; - reads standard input.
-    engine
-        torch, or c: run.c, faster on a CPU; for a .gguf, with its weights as stored, and folders of qwen3 and
-        qwen2.
     as_json
         Print the result as JSON, for scripts.
     """
     content = read_text(text)
-    from twofold.decoding.load import load
-
-    result = load(model, engine=engine).score(content)
+    result = opened.load(model).score(content)
     if as_json:
         fields = {
             "log_probability": result.log_probability,

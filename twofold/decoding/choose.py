@@ -41,8 +41,9 @@ def choose(
             if longer := next((other for other in choices if other != one and other.startswith(one)), None):
                 raise UsageError(f"{one!r} is how {longer!r} begins; compare whole texts (ends=True).")
     tokens = [tuple(model.tokenizer.encode(choice, goes_on=goes_on)) for choice in choices]
+    weigh = Weigh(tuple(tokens), ends)
     request = model.engine.submit(
-        prompt, Weigh(tuple(tokens), ends), settings=Sampling(), stop_ids=model.stop_ids
+        prompt, weigh, settings=Sampling(), stop_ids=model.stop_ids, adapter=model.adapter
     )
     try:
         logs = [answer.score for answer in request.result()]

@@ -124,12 +124,19 @@ def _bits(log_probability: float, size: int) -> float:
     return -log_probability / math.log(2) / size
 
 
-def stored_bytes(path: str | Path) -> int:
-    """Bytes of the file or files in which the model at `path` keeps its weights. Raises FileError."""
+def stored_bytes(path: str | Path, adapter: str | Path | None = None) -> int:
+    """Bytes of the file or files in which a model that opens keeps its weights; of an adapter, its own and those of the
+    model that it belongs to. `adapter`: one beside it. Raises FileError."""
+    from twofold.models.adapter_config import base_of, is_adapter
     from twofold.models.hub import local_path
     from twofold.models.load import find_folder
-    from twofold.models.weight_files import weight_files
+    from twofold.models.weight_files import ADAPTER, weight_files
 
     path = local_path(path)
-    files = [path] if path.is_file() else weight_files(find_folder(path))
-    return sum(file.stat().st_size for file in files)
+    if path.is_dir() and is_adapter(path):
+        files, more = [path / ADAPTER], stored_bytes(base_of(path))
+    else:
+        files, more = [path] if path.is_file() else weight_files(find_folder(path)), 0
+    if adapter is not None:
+        files = [*files, local_path(adapter) / ADAPTER]
+    return more + sum(file.stat().st_size for file in files)
