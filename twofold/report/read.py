@@ -102,8 +102,10 @@ def report_of_run(run_folder: str | os.PathLike) -> Report:
 
 def _summary(run: RunRecord, parameters: int, n_bytes: int | None, seconds: float | None) -> str:
     step, tokens = last_value(run.metrics, "step"), last_value(run.metrics, "tokens")
-    made = f"A language model of {short(parameters)} parameters" if parameters else "A language model"
-    parts = [made]
+    made = f"language model of {short(parameters)} parameters" if parameters else "language model"
+    adapter = run.settings.get("adapter")
+    rank = finite(adapter.get("rank")) if isinstance(adapter, Mapping) else None
+    parts = [f"A {made}" if rank is None else f"An adapter of rank {whole(rank)} to a {made},"]
     if step:
         parts.append(f"trained for {whole(step)} steps")
     if tokens:

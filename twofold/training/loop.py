@@ -255,7 +255,7 @@ class _Loop:
             "epoch": round(self.data.batches.epoch(state.step), 4),
             "loss": loss,
             "bits_per_byte": per_byte,
-            "learning_rate": settings.matrix_lr * share,
+            "learning_rate": self.optimizer.rate * share,
             "grad_norm": norm,
             "tokens_per_second": round(speed, 1),
             "peak_fraction": round(speed * self.flops_per_token / self.peak, 4),

@@ -92,6 +92,7 @@ class Optimizer:
             "norms": settings.norm_lr,
             "adapters": adapter_rate(model.config.hidden_size, settings),
         }
+        self.rate = settings.matrix_lr if groups["matrices"] else rates["adapters"]  # the one to tell of
         rates = {kind: rate for kind, rate in rates.items() if groups[kind]}
         self.names = {kind: list(groups[kind]) for kind in rates}
         self.adamw = torch.optim.AdamW(
