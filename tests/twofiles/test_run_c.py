@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
+from tests.twofiles.test_run_commands import FAULTS
 from twofold.models.config import TransformerConfig
 from twofold.models.folder import save_folder
 from twofold.models.gguf import read_gguf, write_gguf
@@ -672,22 +673,8 @@ def test_other_patterns_cut_as_their_libraries_do(name, native, changed, opened)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["generate", "village " * 300], "do not fit"),
-        (["score", "none.txt"], "No such file"),
-        (["score"], "cannot read"),
-        (["score", "."], "cannot read"),
-        (["score", "-"], "nothing to score"),
-        (["score", "model.gguf"], "UTF-8"),
-        (["info", "--model", "none.gguf"], "No such file"),
-        (["info", "--model", "."], "cannot open"),
-        (["info", "--model", "run.py"], "does not begin with the letters GGUF"),
+        *FAULTS,
         (["info", "--model=empty"], "cannot be used"),
-        (["generate", "x", "--temperature", "-1"], "negative"),
-        (["generate", "x", "--temperature", "nan"], "negative"),
-        (["generate", "x", "--top-p", "1.5"], "above 1"),
-        (["generate", "x", "--top-k", "-5"], "negative"),
-        (["generate", "x", "--seed", "-5"], "negative"),
-        (["generate", "x", "--seed", "one"], "invalid int"),
         (["generate", "x", "--seed", "99999999999999999999"], "invalid int"),
         (["generate", "x", "--min-p", ""], "invalid float"),
         (["generate", "x", "--threads", "0"], "negative"),

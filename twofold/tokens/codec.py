@@ -96,6 +96,27 @@ def located(codec: Codec, ids: Sequence[int]) -> list[int]:
     return places
 
 
+class PlainCodec:
+    """What is the same in every `Codec` whose tokens' bytes are the text's, with nothing before them. `bytes`,
+    `encode` and `encode_named` are its own."""
+
+    lead: Lead | None = ""
+    keeps_space: frozenset[int] = frozenset()
+
+    def array(self, text: str) -> np.ndarray:
+        """See `Codec`."""
+        return np.array(self.encode(text), dtype=np.int32)
+
+    def encode_located(self, text: str) -> tuple[list[int], list[int]]:
+        """See `Codec`."""
+        ids = self.encode_named(text)
+        return ids, located(self, ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Codec`."""
+        return b"".join(self.bytes[token] for token in ids).decode("utf-8", errors="replace")
+
+
 # tiktoken gives up (it panics) on about a million spaces in a row; tokenizers does not.
 _LONG_GAP = 100_000
 _FIND_LONG_GAP = re.compile(rf"\s{{{_LONG_GAP}}}")

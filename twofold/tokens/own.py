@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from twofold.tokens import tokenizer_file
 from twofold.tokens.chat import CHAT_TEMPLATE
-from twofold.tokens.codec import Roles, has_long_gap, located
+from twofold.tokens.codec import PlainCodec, Roles, has_long_gap
 from twofold.tokens.join import Joiner
 from twofold.tokens.vocabulary import (
     END_OF_TEXT,
@@ -35,11 +33,8 @@ from twofold.tokens.vocabulary import (
 )
 
 
-class OwnCodec:
+class OwnCodec(PlainCodec):
     """A `Codec` over a `Vocabulary`. Raises FileError, beginning with `where`, for one that cannot work."""
-
-    lead = ""
-    keeps_space: frozenset[int] = frozenset()
 
     def __init__(self, vocabulary: Vocabulary, where: str) -> None:
         check_vocabulary(vocabulary, where)
@@ -59,10 +54,6 @@ class OwnCodec:
         if has_long_gap(text):
             return self._slow.encode(text, add_special_tokens=False).ids
         return self._joiner.encode(text)
-
-    def array(self, text: str) -> np.ndarray:
-        """See `Codec`."""
-        return np.array(self.encode(text), dtype=np.int32)
 
     def encode_markup(self, text: str) -> list[int]:
         """See `Codec`."""
@@ -86,15 +77,6 @@ class OwnCodec:
     @cached_property
     def _find_named(self) -> re.Pattern:
         return _any_of(self._named)
-
-    def encode_located(self, text: str) -> tuple[list[int], list[int]]:
-        """See `Codec`."""
-        ids = self.encode_named(text)
-        return ids, located(self, ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """See `Codec`."""
-        return b"".join(self.bytes[token] for token in ids).decode("utf-8", errors="replace")
 
     @cached_property
     def _slow(self):

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from twofold.errors import FileError, UsageError
 from twofold.tokens.added import AddedTokens
-from twofold.tokens.codec import Roles, has_long_gap, located
+from twofold.tokens.codec import PlainCodec, Roles, has_long_gap
 from twofold.tokens.join import Joiner, all_pairs, too_many_pairs
 from twofold.tokens.json_checks import check
 from twofold.tokens.json_codec import JsonCodec
@@ -62,11 +60,8 @@ def cut_for(ranks: Mapping[bytes, int], name: str, where: str = "") -> RankFile:
     return known
 
 
-class RankCodec:
+class RankCodec(PlainCodec):
     """A `Codec` over ranks; raises FileError, beginning with `where`, if special tokens do not fit them."""
-
-    lead = ""
-    keeps_space: frozenset[int] = frozenset()
 
     def __init__(self, ranks: Mapping[bytes, int], cut: RankFile, where: str) -> None:
         taken = set(ranks.values())
@@ -94,10 +89,6 @@ class RankCodec:
         """See `Codec`."""
         return self.as_json.encode(text) if has_long_gap(text) else self._joiner.encode(text)
 
-    def array(self, text: str) -> np.ndarray:
-        """See `Codec`."""
-        return np.array(self.encode(text), dtype=np.int32)
-
     def encode_markup(self, text: str) -> list[int]:
         """See `Codec`; there is no markup."""
         return self.encode(text)
@@ -108,15 +99,6 @@ class RankCodec:
         for part in self._names.split(text, special=True):
             ids += [part] if isinstance(part, int) else self.encode(part)
         return ids
-
-    def encode_located(self, text: str) -> tuple[list[int], list[int]]:
-        """See `Codec`."""
-        ids = self.encode_named(text)
-        return ids, located(self, ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """See `Codec`."""
-        return b"".join(self.bytes[token] for token in ids).decode("utf-8", errors="replace")
 
     @cached_property
     def as_json(self) -> JsonCodec:
