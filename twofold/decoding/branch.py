@@ -104,7 +104,7 @@ class _Held:
 
 
 class Branch:
-    """A prompt and what was chosen after it.
+    """A prompt and what was chosen after it, `length` tokens together.
 
     `mask`: which tokens may follow (None: any); `finish`: why nothing may, else None; `tail`: the last
     bytes of its text, where stop strings are looked for; `forced`: how many of its last tokens a mask
@@ -112,8 +112,8 @@ class Branch:
     """
 
     __slots__ = (
-        "_held", "_read", "adapter", "finish", "forced", "mask", "mirostat", "node", "owner", "prompt", "source",
-        "tail", "tree",
+        "_held", "_read", "adapter", "finish", "forced", "length", "mask", "mirostat", "node", "owner", "prompt",
+        "source", "tail", "tree",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +135,7 @@ class Branch:
         self.owner = owner
         self.prompt = prompt
         self.node = node
+        self.length = len(prompt) + (0 if node is None else node.depth)
         self.mask = mask
         self.finish = finish
         self.tail = tail
@@ -155,11 +156,6 @@ class Branch:
     def count(self) -> int:
         """Tokens of the answer."""
         return 0 if self.node is None else self.node.depth
-
-    @property
-    def length(self) -> int:
-        """Tokens of the prompt and of the answer."""
-        return len(self.prompt) + (0 if self.node is None else self.node.depth)
 
     def nodes(self, after: int = 0) -> list[Node]:
         """The chosen tokens from number `after` on, in order."""
@@ -209,19 +205,19 @@ class Branch:
 
     def unread(self, rows: int = 1) -> list[int]:
         """The tokens that the memory does not hold yet, and at least the last `rows`."""
-        node, prompt = self.node, len(self.prompt)
-        if rows == 1 and node is not None and self.read == prompt + node.depth - 1:  # most often, and quick
+        read, node, prompt = self.read, self.node, len(self.prompt)
+        if rows == 1 and node is not None and read == self.length - 1:  # most often, and quick
             return [node.token]
-        read = min(self.read, self.length - rows)
+        read = min(read, self.length - rows)
         if read >= prompt:
             return [node.token for node in self.nodes(read - prompt)]
         return [*self.prompt[read:], *[node.token for node in self.nodes()]]
 
     def place(self, rows: int = 1) -> SequenceId:
         """The sequence to append `unread(rows)` to: this branch's alone, and as long as what was read."""
-        memory, tree = self.tree.memory, self.tree
-        self._read = min(self.read, self.length - rows)
-        held = self._held
+        tree, read, most = self.tree, self.read, self.length - rows
+        memory, held = tree.memory, self._held
+        self._read = read = read if read < most else most
         if held is None:
             read_by = {} if self.adapter is None else {"adapter": self.adapter}
             self._held = held = tree.hold(memory.new(self.source, **read_by), self.owner)
@@ -229,8 +225,8 @@ class Branch:
             self._held = tree.hold(memory.fork(held.sequence), self.owner)
             tree.let_go(held)
             held = self._held
-        if memory.length(held.sequence) > self._read:
-            memory.rewind(held.sequence, self._read)
+        if memory.length(held.sequence) > read:
+            memory.rewind(held.sequence, read)
         return held.sequence
 
     def recall(self, rows: int = 1) -> None:
@@ -255,11 +251,6 @@ class Branch:
         if self._held is not None and self._held.sequence is None:  # taken back
             self._held, self._read = None, 0
         return self._read
-
-    @property
-    def is_fresh(self) -> bool:
-        """Nothing of it lies in the memory."""
-        return not self.read
 
     def keep(self) -> None:
         """Leave what was read in the tree's cache, for those who begin alike."""

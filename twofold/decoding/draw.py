@@ -5,7 +5,6 @@ A decoder asks for it by yielding `Draw`; the engine answers the draws of all re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,12 +47,14 @@ def draw(scores_BV: Tensor, drawings: Sequence[Drawing]) -> list[tuple[Drawing, 
     allowed = allowed_mass(scores_BV, rows)
     best = _alternatives(scores_BV, drawings)
     wrong = []
-    for i, drawing in enumerate(drawings):
+    for i, (drawing, token, log) in enumerate(zip(drawings, tokens, logs, strict=True)):
         task, branch = drawing.task, drawing.branch
         try:
+            if token < 0:
+                check(token)
             if task.settings.mirostat is not None:
-                branch.mirostat = update_mirostat(task.settings, branch.mirostat, logs[i])
-            task.push(branch, check(tokens[i]), logs[i], allowed.get(i, 0.0), best.get(i, ()))
+                branch.mirostat = update_mirostat(task.settings, branch.mirostat, log)
+            task.push(branch, token, log, allowed.get(i, 0.0), best.get(i, ()))
             if branch.mask is not None:
                 _force(task, branch)
             if drawing.tell:
@@ -80,11 +81,11 @@ def _best(scores_BV: Tensor) -> tuple[list[int], list[float]]:
     logs_BV = scores_BV.log_softmax(-1)
     if scores_BV.is_cuda:
         logs_B, tokens_B = logs_BV.max(-1)
-        tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).tolist()
+        tokens, logs = torch.stack((tokens_B.double(), logs_B.double())).cpu().numpy()
     else:
-        best = scores_BV.numpy().argmax(-1)
-        tokens, logs = best.tolist(), logs_BV.numpy()[np.arange(len(best)), best].tolist()
-    return [-1 if math.isnan(log) else int(token) for token, log in zip(tokens, logs, strict=True)], logs
+        tokens = scores_BV.numpy().argmax(-1)
+        logs = logs_BV.numpy()[np.arange(len(tokens)), tokens]
+    return np.where(np.isnan(logs), -1, tokens).astype(np.int64).tolist(), logs.tolist()
 
 
 def learn_forced(scores_RV: Tensor, branch: Branch, alternatives: int) -> None:

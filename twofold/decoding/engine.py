@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -125,16 +126,15 @@ class Engine:
             self.steps += 1
             self._expire()
             self._admit()
-            items: dict[int, tuple[Tree, list[Item]]] = {}
-            for request in sorted(self.running, key=lambda r: r.served):  # whoever waits longest comes first
+            items: defaultdict[Tree, list[Item]] = defaultdict(list)
+            for request in sorted(self.running, key=attrgetter("served")):  # the longest wait comes first
                 for item in request.items:
                     if item.among is None:
-                        tree = item.branch.tree
-                        items.setdefault(id(tree), (tree, []))[1].append(item)
-            for tree, asked in items.values():
+                        items[item.branch.tree].append(item)
+            for tree, asked in items.items():
                 self._read(tree, asked)
             del items
-            self._answer([r for r in self.running if r.question is not None and not r.open_items])
+            self._answer([r for r in self.running if r.question is not None and r.is_answered])
             self._free()
 
     def finish(self, request: Request, error: BaseException | None = None) -> None:
@@ -240,20 +240,24 @@ class Engine:
             return
         asks: list[Ask] = []
         for item, count in chosen:
-            tokens = item.unread if item.unread is not None else item.branch.unread(item.rows)
-            rows = item.rows if count >= len(tokens) else 0  # 0: a piece, of which nothing is asked yet
-            asks.append(Ask(item.branch.place(item.rows), tokens[:count], rows))
+            tokens, rows = item.unread, item.rows
+            if tokens is None:
+                tokens = item.branch.unread(rows)
+            place = item.branch.place(rows)
+            if count < len(tokens):  # a piece, of which nothing is asked yet
+                tokens, rows = tokens[:count], 0
+            asks.append(Ask(place, tokens, rows))
         try:
             scores, states = self._ask(tree, asks, any(item.wants_states for item, _ in chosen))
         except Exception as error:
             for request in {item.request for item, _ in chosen}:
                 self.finish(request, error)
             return
-        at = -1
+        at, page_size = -1, tree.memory.page_size
         for (item, _), ask in zip(chosen, asks, strict=True):
             item.request.served = self.steps
             item.branch.grew(len(ask.tokens))
-            if len(ask.tokens) >= tree.memory.page_size > 1 or item.branch.node is None:
+            if len(ask.tokens) >= page_size > 1 or item.branch.node is None:
                 item.branch.keep()
             if ask.rows:
                 at += ask.rows
@@ -275,11 +279,12 @@ class Engine:
         chosen: list[tuple[Item, int]] = []
         long: list[tuple[Item, int]] = []
         rows = used = 0
-        for item, count in self._without_followers(tree, items):
+        for found in self._without_followers(tree, items):
+            item, count = found
             if count > SMALL:
-                long.append((item, count))
+                long.append(found)
             elif rows + item.rows <= MOST_ROWS or not chosen:
-                chosen.append((item, count))
+                chosen.append(found)
                 rows += item.rows
                 used += count
         room = max(self.budget - used, self.budget // 4)
@@ -308,8 +313,10 @@ class Engine:
         fresh: list[Item] = []
         for item in items:
             branch = item.branch
-            item.twins, item.unread = [], None
-            if branch.is_fresh and branch.source is None:
+            if item.twins:
+                item.twins = []
+            if not branch.read and branch.source is None:
+                item.unread = None
                 fresh.append(item)
                 continue
             item.unread = branch.unread(item.rows)

@@ -122,7 +122,7 @@ class Task:
         length = branch.length
         depth = length - len(branch.prompt) + 1
         node = branch.node = Node(branch.node, token, depth, log_probability, allowed, alternatives)
-        branch.forced = forced
+        branch.length, branch.forced = length + 1, forced
         if self.looked_at is not None:
             self.looked_at.append(node)
         if token in self.stop_ids:

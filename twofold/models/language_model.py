@@ -41,7 +41,7 @@ class ContextFull(UsageError):
     """A sequence would become longer than the model's context; nothing has been changed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each token, and that would cost four times as much
 class Ask:
     """Append `tokens` (at least one) to `sequence`; return the scores after each of the last `rows`.
 
