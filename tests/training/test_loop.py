@@ -13,6 +13,7 @@ from twofold.training.batches import RowBatches
 from twofold.training.loop import Data
 from twofold.training.objectives import next_token
 from twofold.training.run_folder import read_rows
+from twofold.training.settings import TrainSettings
 
 
 def weights(model):
@@ -139,6 +140,17 @@ def test_minutes_set_a_number_of_steps_that_can_be_asked_for_again(run_training,
     assert by_clock["result"]["seconds"] < 60
     _, again = run_training(tmp_path / "steps", steps=steps)
     assert same(weights(model), weights(again))
+
+
+def test_the_decay_that_the_text_decides_is_written_down_and_can_be_asked_for(run_training, tmp_path, data):
+    _, model = run_training(tmp_path / "own")
+    decay = json.loads((tmp_path / "own" / "settings.json").read_text())["weight_decay"]
+    assert decay == TrainSettings(steps=1).for_text(data.batches.epoch(1)).weight_decay > 0
+    _, asked = run_training(tmp_path / "asked", weight_decay=decay)
+    _, without = run_training(tmp_path / "without", weight_decay=0.0)
+    assert same(weights(model), weights(asked))
+    squares = [sum(p.square().sum() for p in m.parameters()) for m in (model, without)]
+    assert squares[0] < 0.9 * squares[1]
 
 
 def test_rows_without_targets_are_no_error(run_training, tmp_path, data):

@@ -1,5 +1,6 @@
 """The schedule's shape, and settings that cannot be."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold.errors import UsageError
-from twofold.training.settings import TrainSettings, rate_share
+from twofold.training.settings import FINETUNING, REMEMBERED, TrainSettings, rate_share
 
 
 @given(steps=st.integers(1, 5000), up=st.integers(0, 6000), down=st.floats(0, 1), final=st.floats(0, 1))
@@ -33,6 +34,24 @@ def test_before_it_falls_the_rate_does_not_depend_on_the_number_of_steps():
     assert all(rate_share(step, 1000, settings) == rate_share(step, 400, settings) for step in range(160))
 
 
+@pytest.mark.parametrize("matrix_lr", [0.02, 0.005])
+@pytest.mark.parametrize("steps", [40, 400, 20_000])
+def test_an_epoch_leaves_the_same_of_a_weight_whatever_the_text(steps, matrix_lr):
+    settings = TrainSettings(minutes=1, matrix_lr=matrix_lr).for_text(1 / steps)
+    left = (1 - matrix_lr * settings.weight_decay) ** steps
+    assert left == pytest.approx(math.exp(-1 / REMEMBERED), rel=0.15)
+
+
+def test_no_weight_is_shrunk_to_nothing_by_a_text_of_one_step():
+    settings = TrainSettings(steps=1, embedding_lr=0.1).for_text(3.0)
+    assert 0 < settings.weight_decay * max(settings.matrix_lr, settings.embedding_lr) < 0.5
+
+
+def test_a_decay_that_was_given_stays():
+    assert TrainSettings(steps=1, weight_decay=0.0).for_text(0.1).weight_decay == 0
+    assert TrainSettings(steps=1, **FINETUNING).for_text(0.1).weight_decay == 0
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -41,6 +60,7 @@ def test_before_it_falls_the_rate_does_not_depend_on_the_number_of_steps():
         ({"steps": 0}, "steps"),
         ({"minutes": float("nan")}, "minutes"),
         ({"steps": 1, "matrix_lr": 0.0}, "matrix_lr"),
+        ({"steps": 1, "weight_decay": -0.1}, "weight_decay"),
         ({"steps": 1, "warmdown": 1.1}, "warmdown"),
         ({"steps": 1, "final_lr": 2.0}, "final_lr"),
         ({"steps": 1, "batch_rows": 0}, "batch_rows"),

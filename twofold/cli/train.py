@@ -128,7 +128,7 @@ def train(
     row_tokens: int | None = None,
     matrix_lr: float = 0.02,
     embedding_lr: float = 0.01,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     compile: Literal["auto", "yes", "no"] = "auto",
     checkpoint_seconds: float = 60.0,
@@ -169,7 +169,7 @@ def train(
     embedding_lr
         Learning rate of AdamW, for the embedding.
     weight_decay
-        How fast weights shrink.
+        How fast weights shrink. Unless given, by the text: little where it is long, much where it is read many times.
     precision
         Of the matrix products; auto takes what this machine measures faster.
     compile

@@ -27,7 +27,7 @@ from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.adapting import NewAdapter, learned, write_model
 from twofold.training.attention import CpuAttention
 from twofold.training.batches import Batches, split_batch
-from twofold.training.checkpoints import load_checkpoint, save_checkpoint
+from twofold.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from twofold.training.compiling import (
     GAIN,
     WORTH_TRYING,
@@ -98,6 +98,7 @@ def train(
     the loss is no longer finite; UsageError and FileError about the folder.
     """
     run, ranks, layout = Path(run), join(), layout or Layout()
+    settings = settings.for_text(data.batches.epoch(1))
     resume = goes_on(run, resume, ranks)
     if resume and (done := ranks.agree(finished(run))) is not None:
         return done
@@ -266,8 +267,6 @@ class _Loop:
 
     def explain_divergence(self, nats: float, norm: float) -> None:
         """Stop before a bad update reaches the weights."""
-        from twofold.training.checkpoints import list_checkpoints
-
         kept = list_checkpoints(self.run)
         raise TrainingError(
             f"Training stopped at step {self.state.step + 1}: the loss is {nats}, its gradient's norm {norm}. "

@@ -84,7 +84,7 @@ class Optimizer:
     def __init__(
         self, model: Transformer, settings: TrainSettings, precision: torch.dtype = torch.float32
     ) -> None:
-        self.settings = settings
+        self.settings, self.decay = settings, settings.weight_decay or 0.0
         groups = group_parameters(model.named_parameters())
         self.muon = Muon(groups["matrices"], settings.momentum, precision)
         rates = {
@@ -100,7 +100,7 @@ class Optimizer:
                 {
                     "params": list(groups[kind].values()),
                     "full_lr": rate,
-                    "weight_decay": settings.weight_decay if kind == "embeddings" else 0.0,
+                    "weight_decay": self.decay if kind == "embeddings" else 0.0,
                 }
                 for kind, rate in rates.items()
             ],
@@ -112,7 +112,7 @@ class Optimizer:
 
     def step(self, share: float) -> None:
         """One update from the gradients now on the parameters."""
-        self.muon.step(self.settings.matrix_lr * share, self.settings.weight_decay)
+        self.muon.step(self.settings.matrix_lr * share, self.decay)
         for group in self.adamw.param_groups:
             group["lr"] = group["full_lr"] * share
         self.adamw.step()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from twofold.errors import UsageError
+
+REMEMBERED = 0.4  # epochs after which an update of a matrix has shrunk to 1/e (docs/recipe.md)
+MOST_SHRINKING = 0.2  # of a weight in one step, for a text of hardly more than a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class TrainSettings:
     embedding_lr: float = 0.01  # AdamW, for the embedding and output matrices
     norm_lr: float = 0.01  # AdamW, for the norms' weights
     adapter_lr: float | None = None  # AdamW, for an adapter; None: by the model's width, see `adapter_rate`
-    weight_decay: float = 0.0  # decoupled, on matrices, following the schedule
+    weight_decay: float | None = None  # decoupled, on matrices, following the schedule; None: see `for_text`
     momentum: float = 0.95  # Muon's
     beta1: float = 0.8  # AdamW's
     beta2: float = 0.95
@@ -75,10 +78,22 @@ class TrainSettings:
                 raise UsageError(f"{name} must lie between 0 and 1, and is {getattr(self, name)}.")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be from 0 to 2**63 - 1, and is {self.seed}.")
-        if self.weight_decay < 0 or self.evaluations < 0 or self.evaluation_tokens < 1:
+        if (self.weight_decay or 0) < 0 or self.evaluations < 0 or self.evaluation_tokens < 1:
             raise UsageError(
                 "weight_decay and evaluations cannot be negative; evaluation_tokens is 1 or more."
             )
+
+    def for_text(self, epochs_a_step: float) -> TrainSettings:
+        """These settings with the decay of the weights decided, by how soon the text comes again: next to none while
+        it is new, much where it is short.
+
+        Weights are a moving average of their updates over 1 / (rate · decay) steps, which should be the same share of
+        an epoch whatever the text. Source: Wang and Aitchison 2024 (arXiv 2405.13698).
+        """
+        if self.weight_decay is not None:
+            return self
+        most = MOST_SHRINKING / max(self.matrix_lr, self.embedding_lr)
+        return replace(self, weight_decay=min(epochs_a_step / (self.matrix_lr * REMEMBERED), most))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for `settings.json`."""
@@ -87,7 +102,9 @@ class TrainSettings:
 
 # What fine-tuning does differently. The embedding moves little: at higher rates it is pushed away from every
 # token that the conversations do not use, and the model can no longer say what it knows (docs/log.md).
-FINETUNING = {"matrix_lr": 0.006, "embedding_lr": 0.0005, "norm_lr": 0.0005, "warmdown": 0.8}
+FINETUNING = {
+    "matrix_lr": 0.006, "embedding_lr": 0.0005, "norm_lr": 0.0005, "weight_decay": 0.0, "warmdown": 0.8
+}  # fmt: skip
 FINETUNING_STEPS = 150  # at the least: fewer do not teach the form of a conversation
 FINETUNING_EPOCHS = 3  # more teach the conversations' own facts by heart, and cost what pretraining taught
 
