@@ -451,6 +451,15 @@ INLINE F exponential(F x) { // off by 2e-7 of the result; stays within float32; 
     return (F)((I)(p * rest * rest + rest + 1) + power) + odd;
 }
 
+INLINE int folded(I x, const bool sum) { // all lanes into one: their sum, or the largest
+#ifdef AVX512
+    return sum ? _mm512_reduce_add_epi32((__m512i)x) : _mm512_reduce_max_epi32((__m512i)x);
+#else
+    for (int i = 1; i < W; i++) x[0] = sum ? x[0] + x[i] : x[i] > x[0] ? x[i] : x[0];
+    return x[0];
+#endif
+}
+
 INLINE float highest(F x) {
     float most = x[0];
     for (int i = 1; i < W; i++) most = x[i] > most ? x[i] : most;
@@ -491,23 +500,23 @@ static void unpack(int type, const uint8_t *at, int count, float *out) { // weig
 // the largest of 32). A band of tiles holds 32 rows; zeros fill up rows and columns.
 typedef struct { int type, rows, columns; size_t tile, band; uint8_t *at; } Matrix; // bytes of a tile, of a band
 typedef struct { Matrix matrix; const Tensor *parts[3]; } Packing; // one below the other
-typedef struct { float scale; int32_t sum; int8_t codes[32]; } Rounded; // 32 numbers in 8 bits each
+typedef struct { float scale; int32_t start; int8_t codes[32]; } Rounded; // 32 numbers in 8 bits each; see rounded
 
-INLINE Rounded rounded(const float *x) {
+// The sum of a block's products starts from its codes' sum times `each`, as its weights are kept as bytes from 0 up.
+INLINE Rounded rounded(const float *x, int each) {
     I most = {0}, sum = {0}; // floats are ordered as whole numbers are, and what is no number is above all
     for (int i = 0; i < 32; i += W) {
         I bits = *(const AnyI *)&x[i] & 0x7fffffff;
         most = (bits & (bits > most)) | (most & ~(bits > most));
     }
-    for (int i = 1; i < W; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
-    float size = ((F)most)[0], inverse = size > 1e-30f ? 127 / size : 0;
+    float size = ((F)(I){folded(most, false)})[0], inverse = size > 1e-30f ? 127 / size : 0;
     Rounded block = {size < INFINITY ? size / 127 : NAN, 0, {0}};
     if (!(size < INFINITY)) return block;
     for (int i = 0; i < 32; i += W) {
         I codes = (I)(*(const AnyF *)&x[i] * inverse + 0x1.8p23f) - 0x4b400000;
         *(AnyB *)&block.codes[i] = __builtin_convertvector(codes, B), sum += codes;
     }
-    for (int i = 0; i < W; i++) block.sum += sum[i];
+    block.start = each * folded(sum, true);
     return block;
 }
 
@@ -534,7 +543,7 @@ static void pack_rows(void *what, int first, int end) { // bands first to end
                 if (m->type != Q8_0 && m->type != Q4_0) continue;
                 if (same) memcpy(block, from + i / 32 * bytes, bytes);
                 else {
-                    Rounded again = rounded(&x[i]);
+                    Rounded again = rounded(&x[i], 0);
                     H scale = narrowed(all(again.scale));
                     memcpy(block, &scale, 2), memcpy(block + 2, again.codes, 32);
                 }
@@ -577,13 +586,14 @@ static void round_inputs(void *what, int t, int end) { // of tokens t to end
     for (const Product *p = what; t < end; t++) {
         const float *x = p->x + t * p->x_step;
         uint8_t *to = p->in + t * p->in_step;
+        const int each = p->m->type == Q4_0 ? -8 : SHORTS ? 0 : -128;
         if (p->m->type == BF16) for (int k = 0; k < p->m->columns; k += W) {
             F some = *(const AnyF *)&x[k];
             I odd = some != some, bits = (I)some & ~odd; // no number remains none
             bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16 | (odd & 0x7fc0);
             if (sizeof(Input) == 2) *(AnyH *)&to[2 * k] = __builtin_convertvector(bits, H);
             else *(AnyI *)&to[4 * k] = bits << 16;
-        } else for (int k = 0; k < p->m->columns; k += 32) ((Rounded *)to)[k / 32] = rounded(&x[k]);
+        } else for (int k = 0; k < p->m->columns; k += 32) ((Rounded *)to)[k / 32] = rounded(&x[k], each);
     }
 }
 
@@ -619,12 +629,12 @@ INLINE void tile(const int type, const int R, const int N, const Product *p, int
             EACH SUM = add_pairs(SUM, *(AnyI *)WEIGHTS(j * 128, 4), &INPUT(Input)[k + 2 * j], upper);
         if (type != Q8_0 && type != Q4_0) continue;
         I whole[16];
-        EACH WHOLE = (I){0} - !SHORTS * INPUT(Rounded)[k / 32].sum * (type == Q8_0 ? 128 : 8);
+        EACH WHOLE = (I){0} + (SHORTS ? 0 : INPUT(Rounded)[k / 32].start);
         UNROLL for (int half = 0; half < halves; half++) STEPS for (int j = 0; j < last; j++) EACH {
             I w = *(AnyI *)WEIGHTS(64 + j * 128, 4) >> 4 * half & (halves == 2 ? 0x0f0f0f0f : -1);
             WHOLE = add_fours(type, WHOLE, w, *(const U *)&INPUT(Rounded)[k / 32].codes[4 * j + 16 * half]);
         }
-        if (SHORTS && type == Q4_0) EACH WHOLE = joined(WHOLE) - 8 * INPUT(Rounded)[k / 32].sum;
+        if (SHORTS && type == Q4_0) EACH WHOLE = joined(WHOLE) + INPUT(Rounded)[k / 32].start;
         EACH SUM = fused(SUM, widened(WEIGHTS(0, 2)) * INPUT(Rounded)[k / 32].scale, __builtin_convertvector(WHOLE, F));
     }
     int row = 32 * band + first;
