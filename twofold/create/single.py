@@ -6,6 +6,7 @@ Each leaves a run folder that ends in a report; the text's corpus and tokens lie
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def pretrain(
     resume = goes_on(run, resume, ranks)
 
     def prepare() -> dict[str, Any]:
-        _check_new(run, resume)
+        if not ranks.restarted:
+            _check_new(run, resume)
         corpus = _corpus(run / "data" / "text", text, bad_files)
         shape = _decide(run / "data" / "plan.json", settings, preset, ranks.world)
         if not (run / "data" / "tokens").is_dir():
@@ -152,8 +154,9 @@ def _check_new(run: Path, resume: bool) -> None:
         return
     if not run.is_dir():
         raise UsageError(f"{run} is a file. Choose a folder for --output.")
-    if any(path.name != "data" for path in run.iterdir()):  # text read by an earlier try may be used again
-        what = "a finished run" if finished(run) else "something"
+    if found := [path for path in (*run.iterdir(), *run.glob("data/*")) if path.name != "data"]:
+        tried = all(path.parent.name == "data" for path in found)
+        what = "what an earlier try has read" if tried else "a finished run" if finished(run) else "something"
         raise UsageError(
             f"{run} already holds {what}. Go on with it by --resume, or choose another --output."
         )
@@ -167,7 +170,12 @@ def _corpus(folder: Path, text: Sequence[str], bad_files: str) -> Corpus:
     if not text:
         raise UsageError("Say what to learn from: files, folders, - for standard input, or a corpus folder.")
     report = ReadReport()
-    return build_corpus(read_documents(text, on_bad=bad_files, report=report), folder, report=report)
+    try:
+        return build_corpus(read_documents(text, on_bad=bad_files, report=report), folder, report=report)
+    except BaseException:
+        with suppress(OSError):  # which may hold more than this
+            folder.parent.rmdir()
+        raise
 
 
 def _decide(path: Path, settings: dict[str, Any], preset: str | None, processes: int) -> dict[str, Any]:
@@ -176,6 +184,10 @@ def _decide(path: Path, settings: dict[str, Any], preset: str | None, processes:
         kept = read_json(path)
         if not isinstance(kept, dict) or kept.get("preset") not in PRESETS:
             raise FileError(f"{path} is damaged. Remove it to have the plan made anew.")
+        if preset not in (None, kept["preset"]):
+            raise UsageError(
+                f"This run was planned as {kept['preset']}, not {preset}. Choose another --output."
+            )
         return kept
     device = best_device()
     minutes = settings.get("minutes") or 10.0
