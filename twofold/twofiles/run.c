@@ -1233,7 +1233,7 @@ static void gate_tokens(void *what, int t, int end) { // gate Â· sigmoid(gate) Â
         for (int i = 0; i < m->F; i += W) {
             const float *gate = m->gate_up + (size_t)t * 2 * m->F + i;
             F g = *(const AnyF *)gate, product = g / (1 + exponential(-g)) * *(const AnyF *)(gate + m->F);
-            memcpy(&m->gated[(size_t)t * up(m->F) + i], &product, 4 * LEAST(m->F - i, W));
+            put(&m->gated[(size_t)t * up(m->F) + i], product, m->F - i, false);
         }
 }
 
