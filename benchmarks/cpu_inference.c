@@ -15,26 +15,38 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-enum { READ = 1 << 28, TURNS = 200000, SUMS = 12 }; // as many as wait for nobody and fit into the registers
+enum { READ = 1 << 28, TURNS = 200000, SUMS = 12, OPERANDS = 2 }; // as many as wait for nobody and fit into registers
 typedef struct { const char *memory; int kind; volatile float sink[64]; } Peak;
 
+// Random, as real ones are: with numbers that are all alike some processors are more than twice as fast, for they stay
+// cooler. Of kind 1 bytes; of the others numbers from 0.5 to 1 of either sign, in float32 and in pairs of bfloat16.
+static void random_numbers(int kind, uint32_t *to, int count) {
+    for (uint32_t i = 0, dice = 1; i < (uint32_t)count; i++) {
+        for (int turn = 0; turn < 3; turn++) dice ^= turn == 0 ? dice << 13 : turn == 1 ? dice >> 17 : dice << 5;
+        to[i] = kind == 1 ? dice : (dice & 0x807f807f) | 0x3f003f00;
+    }
+}
+
 INLINE void reach_of(const int kind, Peak *p, int item) { // a kind known to the compiler
-    I sums[SUMS] = {{0}}, bits = (I){0} + 0x01010101 * (item + 1);
-    F floats[SUMS], factor = (F){0} + (1.5f + p->sink[item % 64]);
+    I sums[SUMS] = {{0}}, a[OPERANDS];
+    F floats[SUMS];
+    uint32_t b[OPERANDS];
+    random_numbers(kind, (uint32_t *)a, OPERANDS * W), random_numbers(kind, b, OPERANDS);
     for (int i = 0; i < SUMS; i++) floats[i] = (F){0} + p->sink[i]; // nobody knows that all are alike
     for (int i = 0; i < SUMS; i++) sums[i] = (I)floats[i];
     const char *at = p->memory + (size_t)item * READ;
-    Input input[2] = {(Input)1.5f, (Input)1.5f};
     if (kind == 0) for (const char *last = at + READ; at < last; at += 256)
         UNROLL for (int i = 0; i < 4; i++) sums[i] += *(const I *)(at + 64 * i);
     for (int turn = 0; turn < (kind ? TURNS : 0); turn++) {
         UNROLL for (int i = 0; i < SUMS; i++) {
-            if (kind == 1) sums[i] = add_fours(Q8_0, sums[i], bits, 0x01020304);
-            if (kind == 2) floats[i] = add_pairs(floats[i], bits, input, false); // without an instruction for both: one
-            if (kind == 3) floats[i] = fused(floats[i], factor, factor);
+            const int n = i % 2, m = i / 2 % 2;
+            Input input[2];
+            memcpy(input, sizeof(Input) == 2 ? &b[m] : (uint32_t[]){b[m], b[m]}, sizeof input);
+            if (kind == 1) sums[i] = add_fours(Q8_0, sums[i], a[n], b[m]);
+            if (kind == 2) floats[i] = add_pairs(floats[i], a[n], input, false); // without an instruction for both: one
+            if (kind == 3) floats[i] = fused(floats[i], (F)a[n], all(((float *)b)[m]));
         }
-        COMPUTED(bits); // nor that the next turn's products are this one's
-        COMPUTED(factor);
+        UNROLL for (int i = 0; i < OPERANDS; i++) COMPUTED(a[i]); // nor that the next turn's products are this one's
     }
     float sum = 0;
     for (int i = 0; i < SUMS; i++) sum += (float)sums[i][0] + floats[i][0];
@@ -43,7 +55,13 @@ INLINE void reach_of(const int kind, Peak *p, int item) { // a kind known to the
 
 static void reach_tiles(void) { // of AMX
 #ifdef AMX
+    _Alignas(64) uint32_t numbers[4][256];
+    random_numbers(2, numbers[0], 4 * 256);
     shape_tiles(16);
+    TILE_LOAD(4, numbers[0], 64);
+    TILE_LOAD(5, numbers[1], 64);
+    TILE_LOAD(6, numbers[2], 64);
+    TILE_LOAD(7, numbers[3], 64);
     for (int turn = 0; turn < TURNS; turn++) {
         TILE_ADD(0, 4, 6);
         TILE_ADD(1, 4, 7);
