@@ -160,7 +160,7 @@ def main() -> None:
     variants = ["", *arguments.vary]
     for variant in variants:
         tokens_of(arguments, read_variant(variant).get("vocab_size", PRESETS[arguments.preset].vocab_size))
-    jobs = [(variant, seed) for variant in variants for seed in arguments.seeds]
+    jobs = [(variant, seed) for seed in arguments.seeds for variant in variants]  # a pair at about one time
     with ThreadPoolExecutor(cores // arguments.threads) as pool:
         results = dict(zip(jobs, pool.map(lambda job: run(arguments, *job), jobs), strict=True))
     print("| variant | bits a byte | against the default | steps | tokens |\n|---|---|---|---|---|")
