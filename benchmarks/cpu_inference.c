@@ -18,8 +18,8 @@ static double now(void) {
 enum { READ = 1 << 28, TURNS = 200000, SUMS = 12, OPERANDS = 2 }; // as many as wait for nobody and fit into registers
 typedef struct { const char *memory; int kind; volatile float sink[64]; } Peak;
 
-// Random, as real ones are: with numbers that are all alike some processors are more than twice as fast, for they stay
-// cooler. Of kind 1 bytes; of the others numbers from 0.5 to 1 of either sign, in float32 and in pairs of bfloat16.
+// Random, as real ones are: with numbers that are all alike some processors are much faster, as those take less power.
+// Of kind 1 bytes; of the others numbers from 0.5 to 1 of either sign, in float32 and in pairs of bfloat16.
 static void random_numbers(int kind, uint32_t *to, int count) {
     for (uint32_t i = 0, dice = 1; i < (uint32_t)count; i++) {
         for (int turn = 0; turn < 3; turn++) dice ^= turn == 0 ? dice << 13 : turn == 1 ? dice >> 17 : dice << 5;
