@@ -41,7 +41,7 @@ SOURCE = Path(run.__file__).with_name("run.c")
 DOORS = Path(__file__).with_name("fuzz_run.c")
 COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 STRICT = ["-Wall", "-Wextra", "-Werror"]
-LINES = 1733  # what is there now; 600 were wished for
+LINES = 1723  # what is there now; 600 were wished for
 TYPES = ["f32", "f16", "bf16", "q8_0"]
 IDS = np.random.default_rng(0).integers(0, 440, 100).astype(np.int32)
 

@@ -500,10 +500,9 @@ static void unpack(int type, const uint8_t *at, int count, float *out) { // weig
 // the largest of 32). A band of tiles holds 32 rows; zeros fill up rows and columns.
 typedef struct { int type, rows, columns; size_t tile, band; uint8_t *at; } Matrix; // bytes of a tile, of a band
 typedef struct { Matrix matrix; const Tensor *parts[3]; } Packing; // one below the other
-typedef struct { float scale; int32_t start; int8_t codes[32]; } Rounded; // 32 numbers in 8 bits each; see rounded
+typedef struct { float scale; int32_t start; int8_t codes[32]; } Rounded; // 32 numbers in 8 bits each; where sums start
 
-// The sum of a block's products starts from its codes' sum times `each`, as its weights are kept as bytes from 0 up.
-INLINE Rounded rounded(const float *x, int each) {
+INLINE Rounded rounded(const float *x, int type) { // for products with weights of this type
     I most = {0}, sum = {0}; // floats are ordered as whole numbers are, and what is no number is above all
     for (int i = 0; i < 32; i += W) {
         I bits = *(const AnyI *)&x[i] & 0x7fffffff;
@@ -516,7 +515,7 @@ INLINE Rounded rounded(const float *x, int each) {
         I codes = (I)(*(const AnyF *)&x[i] * inverse + 0x1.8p23f) - 0x4b400000;
         *(AnyB *)&block.codes[i] = __builtin_convertvector(codes, B), sum += codes;
     }
-    block.start = each * folded(sum, true);
+    block.start = folded(sum, true) * (type == Q4_0 ? -8 : SHORTS ? 0 : -128); // as weights are kept too large
     return block;
 }
 
@@ -543,7 +542,7 @@ static void pack_rows(void *what, int first, int end) { // bands first to end
                 if (m->type != Q8_0 && m->type != Q4_0) continue;
                 if (same) memcpy(block, from + i / 32 * bytes, bytes);
                 else {
-                    Rounded again = rounded(&x[i], 0);
+                    Rounded again = rounded(&x[i], Q8_0);
                     H scale = narrowed(all(again.scale));
                     memcpy(block, &scale, 2), memcpy(block + 2, again.codes, 32);
                 }
@@ -586,14 +585,13 @@ static void round_inputs(void *what, int t, int end) { // of tokens t to end
     for (const Product *p = what; t < end; t++) {
         const float *x = p->x + t * p->x_step;
         uint8_t *to = p->in + t * p->in_step;
-        const int each = p->m->type == Q4_0 ? -8 : SHORTS ? 0 : -128;
         if (p->m->type == BF16) for (int k = 0; k < p->m->columns; k += W) {
             F some = *(const AnyF *)&x[k];
             I odd = some != some, bits = (I)some & ~odd; // no number remains none
             bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16 | (odd & 0x7fc0);
             if (sizeof(Input) == 2) *(AnyH *)&to[2 * k] = __builtin_convertvector(bits, H);
             else *(AnyI *)&to[4 * k] = bits << 16;
-        } else for (int k = 0; k < p->m->columns; k += 32) ((Rounded *)to)[k / 32] = rounded(&x[k], each);
+        } else for (int k = 0; k < p->m->columns; k += 32) ((Rounded *)to)[k / 32] = rounded(&x[k], p->m->type);
     }
 }
 
@@ -1287,16 +1285,8 @@ static void read_parts(Model *m, const Part *parts, int count, float *scores) {
 }
 
 // The library: a model in memory, and what can be asked of it. A fault is given back in words.
-typedef struct {
-    Model *m;
-    const char *at;
-    int threads, count;
-    bool exact;
-    const Part *parts;
-    float *scores;
-    size_t size;
-    Tokens list;
-} Request;
+typedef struct { Model *m; const char *at; size_t size; int threads; bool exact; // to open or to encode
+                 const Part *parts; int count; float *scores; Tokens list; } Request; // to read; what came of encoding
 
 static void do_open(void *what) {
     Request *r = what;
