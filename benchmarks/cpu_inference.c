@@ -39,7 +39,7 @@ INLINE void reach_of(const int kind, Peak *p, int item) { // a kind known to the
         UNROLL for (int i = 0; i < 4; i++) sums[i] += *(const I *)(at + 64 * i);
     for (int turn = 0; turn < (kind ? TURNS : 0); turn++) {
         UNROLL for (int i = 0; i < SUMS; i++) {
-            const int n = i % 2, m = i / 2 % 2;
+            const int n = i % OPERANDS, m = i / OPERANDS % OPERANDS;
             Input input[2];
             memcpy(input, sizeof(Input) == 2 ? &b[m] : (uint32_t[]){b[m], b[m]}, sizeof input);
             if (kind == 1) sums[i] = add_fours(Q8_0, sums[i], a[n], b[m]);

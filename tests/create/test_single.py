@@ -43,6 +43,13 @@ def test_text_that_is_not_there_leaves_no_folder(tmp_path):
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_a_persons_own_text_may_lie_in_data(tmp_path):
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    text = write_text(tmp_path / "run" / "data" / "mine.txt", "cat")
+    pretrain(tmp_path / "run", [text], TINY, preset="nano")
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
 def test_another_try_does_not_silently_learn_from_the_first_ones_text(half_way, tmp_path):
     other = write_text(tmp_path / "other.txt", "dog")
     with pytest.raises(UsageError, match=r"what an earlier try has read.*--resume"):

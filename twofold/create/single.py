@@ -154,9 +154,10 @@ def _check_new(run: Path, resume: bool) -> None:
         return
     if not run.is_dir():
         raise UsageError(f"{run} is a file. Choose a folder for --output.")
-    if found := [path for path in (*run.iterdir(), *run.glob("data/*")) if path.name != "data"]:
-        tried = all(path.parent.name == "data" for path in found)
-        what = "what an earlier try has read" if tried else "a finished run" if finished(run) else "something"
+    others = any(path.name != "data" for path in run.iterdir())  # a person's own text may lie in data
+    if others or any((run / "data" / name).exists() for name in ("text", "tokens", "plan.json")):
+        what = "something" if others else "what an earlier try has read"
+        what = "a finished run" if finished(run) else what
         raise UsageError(
             f"{run} already holds {what}. Go on with it by --resume, or choose another --output."
         )
