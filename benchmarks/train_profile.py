@@ -63,13 +63,16 @@ def before(size: str) -> Way:
 def after(size: str) -> Way:
     """The product's, compiled."""
     model, next_batch = Transformer(shapes.config(size)), shapes.batches()
-    model.attend = CpuAttention(shapes.LENGTH, torch.bfloat16)
+    precision = shapes.precision()
+    model.attend = CpuAttention(shapes.LENGTH, precision)
     model.keep_rotary(shapes.LENGTH)
-    optimizer = Optimizer(model, TrainSettings(steps=10), torch.bfloat16)
+    optimizer = Optimizer(model, TrainSettings(steps=10), precision)
+    for group in optimizer.adamw.param_groups:
+        group["lr"] = group["full_lr"]
     loss_of = torch.compile(next_token, dynamic=False)
 
     def forward() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
             return loss_of(model, Batch(*next_batch())) / (shapes.ROWS * shapes.LENGTH)
 
     return Way(
@@ -128,11 +131,11 @@ def main() -> None:
         column = {name: f"{1e3 * seconds:.1f}" for name, seconds in parts.items()}
         column |= {f"– {kind}": f"{1e3 * share * passes:.1f}" for kind, share in shares.items()}
         column["**a step**"] = f"**{1e3 * total:.1f}**"
-        column["of the bfloat16 peak"] = f"{100 * flops / total / matmul_peak(torch.bfloat16):.0f}%"
+        column["of the peak"] = f"{100 * flops / total / matmul_peak(shapes.precision()):.0f}%"
         columns[f"{shapes.config(size).count_parameters() / 1e6:.1f} M {make.__name__}"] = column
         print(f"{size} {make.__name__}: {column}", file=sys.stderr)
     order = ["forward", "backward", *(f"– {kind}" for kind in [*KINDS, ELSE])]
-    order += ["clipping", "Muon", "AdamW", "**a step**", "of the bfloat16 peak"]
+    order += ["clipping", "Muon", "AdamW", "**a step**", "of the peak"]
     lines = ["| milliseconds | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     lines += [
         f"| {name} | " + " | ".join(c.get(name, "–") for c in columns.values()) + " |" for name in order

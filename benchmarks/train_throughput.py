@@ -7,7 +7,8 @@ Every engine trains the same number of layers of the same width on rows of rando
 own, for the same time; engines take turns, round after round, and the median counts. A step is everything
 that a step is: data, forward, backward, clipping, optimizer. FLOPs are those of Twofold's model for every
 engine (6 for each parameter of a matrix product and token, and causal attention); a peer whose model has more
-parameters at the same width is shown with its own count. The peak is that of square bfloat16 products here.
+parameters at the same width is shown with its own count. The peak is that of square products in the precision
+that Twofold chooses here: bfloat16 where the processor has units for it, else float32.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from twofold.text.packing import PackedRows
 from twofold.tokens.tokenizer import bytes_only
 from twofold.training.batches import RowBatches
 from twofold.training.loop import Data, train
-from twofold.training.machine import environment, matmul_peak
+from twofold.training.machine import choose_precision, environment, matmul_peak
 from twofold.training.run_folder import read_rows
 from twofold.training.settings import TrainSettings
 
@@ -56,6 +57,11 @@ def config(size: str) -> TransformerConfig:
         vocab_size=VOCAB, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=kv_heads, head_dim=64, intermediate_size=inner, max_position_embeddings=LENGTH,
     )  # fmt: skip
+
+
+def precision() -> torch.dtype:
+    """What Twofold computes in on this processor."""
+    return choose_precision("auto", torch.device("cpu"))
 
 
 class Random:
@@ -100,7 +106,7 @@ def ours(size: str, seconds: float, **choices: Any) -> dict[str, float]:
     model = Transformer(config(size))
     data = Data(RowBatches(PackedRows(Random(), LENGTH), ROWS))
     flops = config(size).flops_per_token(LENGTH) * ROWS * LENGTH
-    steps = max(int(seconds * 0.4 * matmul_peak(torch.bfloat16) / flops), 20)
+    steps = max(int(seconds * 0.4 * matmul_peak(precision()) / flops), 20)
     settings = TrainSettings(
         steps=steps, batch_rows=ROWS, row_tokens=LENGTH, log_steps=5, checkpoint_seconds=1e6, **choices
     )
@@ -267,11 +273,11 @@ def main() -> None:
         return child(arguments)
     if arguments.quick:
         arguments.sizes, arguments.rounds = ["1"], 1
-    names, peak = list(engines(arguments)), matmul_peak(torch.bfloat16)
-    machine = environment(torch.device("cpu"), torch.bfloat16)
+    names, peak = list(engines(arguments)), matmul_peak(precision())
+    machine = environment(torch.device("cpu"), precision())
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; rows of {LENGTH} tokens, "
-        f"{ROWS} a step, vocabulary {VOCAB}; bfloat16 peak {peak / 1e9:.0f} GFLOP/s.",
+        f"{ROWS} a step, vocabulary {VOCAB}; {machine['precision']} peak {peak / 1e9:.0f} GFLOP/s.",
         "",
         "| engine | parameters | tokens/s | of the peak | against plain | until warm | memory |",
         "|---|---|---|---|---|---|---|",

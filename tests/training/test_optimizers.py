@@ -19,11 +19,25 @@ def test_orthogonalizing_keeps_singular_vectors_and_levels_singular_values(seed,
     left = torch.linalg.qr(torch.randn(rows, rank, dtype=torch.float64))[0]
     right = torch.linalg.qr(torch.randn(columns, rank, dtype=torch.float64))[0]
     values = torch.rand(rank, dtype=torch.float64) * 0.8 + 0.2
-    found = orthogonalize(((left * values) @ right.T).float()[None])[0].double()
+    found = orthogonalize(((left * values) @ right.T).float()[None], iterations=5)[0].double()
     core = left.T @ found @ right  # diagonal when the singular vectors are kept
     assert (core - core.diag().diag()).abs().max() < 1e-3
     assert core.diag().min() > 0.6
     assert core.diag().max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(24, 48), (48, 24), (40, 200), (40, 41), (1, 7), (7, 1)])
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+def test_wide_matrices_go_the_short_way_to_the_same_result(shape, iterations):
+    torch.manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(3, *shape, dtype=torch.float64), full_matrices=False)
+    fading = torch.logspace(0, -4, left.shape[-1], dtype=torch.float64)  # as gradients are
+    matrices = (left * fading) @ right
+    matrices[1] = 0
+    exact = orthogonalize(matrices, torch.float64, iterations)
+    found = orthogonalize(matrices.float(), torch.float32, iterations).double()
+    assert (found - exact).norm() < 1e-3 * exact.norm()
+    assert not found[1].any()
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
