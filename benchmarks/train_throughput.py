@@ -40,7 +40,7 @@ from twofold.training.machine import choose_precision, environment, matmul_peak
 from twofold.training.run_folder import read_rows
 from twofold.training.settings import TrainSettings
 
-VOCAB, ROWS, LENGTH = 4096, 16, 256
+VOCAB, ROWS, LENGTH = 4096, 16, 256  # ROWS: unless --rows says otherwise
 SIZES = {  # millions of parameters: width, layers, heads, key-value heads, feed-forward
     "1": (128, 4, 2, 1, 384),
     "5": (256, 5, 4, 2, 768),
@@ -207,11 +207,9 @@ def engines(arguments: argparse.Namespace) -> dict[str, Callable[[str, float], d
         "Twofold": lambda size, seconds: ours(size, seconds, compile="yes"),
     }
     if folder := arguments.nanogpt:
-        found |= {
-            "nanoGPT float32": lambda *a: nanogpt(*a, folder, "float32", False),
-            "nanoGPT bfloat16": lambda *a: nanogpt(*a, folder, "bfloat16", False),
-            "nanoGPT bfloat16 compiled": lambda *a: nanogpt(*a, folder, "bfloat16", True),
-        }
+        for dtype in dict.fromkeys(("float32", str(precision()).removeprefix("torch."))):
+            found[f"nanoGPT {dtype}"] = lambda *a, dtype=dtype: nanogpt(*a, folder, dtype, False)
+        found[f"nanoGPT {dtype} compiled"] = lambda *a, dtype=dtype: nanogpt(*a, folder, dtype, True)
     if arguments.nanochat:
         found["nanochat"] = lambda *a: nanochat(*a, arguments.nanochat)
     return found
@@ -259,9 +257,11 @@ def table(size: str, found: dict[str, dict[str, float]], peak: float) -> list[st
 
 
 def main() -> None:
+    global ROWS
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="the smallest size alone, one round")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--rows", type=int, default=ROWS, help="of a step")
     parser.add_argument("--seconds", type=float, default=12.0, help="for each engine and size")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nanogpt", help="a clone of nanoGPT")
@@ -269,12 +269,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the table here, as Markdown")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    ROWS = arguments.rows
     if arguments.child:
         return child(arguments)
     if arguments.quick:
         arguments.sizes, arguments.rounds = ["1"], 1
-    names, peak = list(engines(arguments)), matmul_peak(precision())
-    machine = environment(torch.device("cpu"), precision())
+    machine, found, peak = environment(torch.device("cpu"), precision()), {}, matmul_peak(precision())
+    for size in arguments.sizes:
+        found[size] = measure(arguments, size, list(engines(arguments)))
+        matmul_peak.cache_clear()  # another program may have been at work
+        peak = max(peak, matmul_peak(precision()))
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; rows of {LENGTH} tokens, "
         f"{ROWS} a step, vocabulary {VOCAB}; {machine['precision']} peak {peak / 1e9:.0f} GFLOP/s.",
@@ -283,7 +287,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for size in arguments.sizes:
-        lines += table(size, measure(arguments, size, names), peak)
+        lines += table(size, found[size], peak)
     print("\n".join(lines))
     if arguments.output:
         with atomic_write(arguments.output) as file:
