@@ -2,15 +2,19 @@
 
 import os
 import random
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from twofold.__main__ import main
 from twofold.errors import TwofoldError, UsageError
 from twofold.files import read_json
-from twofold.training.launch import Launch, script, submit, without
+from twofold.training.launch import PORT, Launch, script, submit, without
 
 TRAIN = ["train", "book.txt", "-o", "a run", "--steps", "6", "--preset", "nano", "--row-tokens", "32"]
 TRAIN += ["--batch-rows", "4", "--precision", "float32", "--compile", "no"]
@@ -23,13 +27,14 @@ def folder(tmp_path, monkeypatch):
     words = ["".join(dice.choices("abdefghiklmnoprstuw", k=5)) for _ in range(200)]
     lines = (" ".join(dice.choices(words, k=9)) + ".\n\n" for _ in range(3000))
     (tmp_path / "book.txt").write_text("".join(lines))
-    for name, body in {"scontrol": "echo 127.0.0.1", "srun": 'exec "$@"', "sbatch": "exec sh"}.items():
+    for name, body in {"scontrol": "echo 127.0.0.1", "srun": 'shift; exec "$@"', "sbatch": "exec sh"}.items():
         program = tmp_path / "bin" / name
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "here")
     monkeypatch.chdir(tmp_path)
@@ -45,6 +50,33 @@ def test_a_torchrun_line_trains(folder, capsys):
     assert read_json(folder / "a run" / "run.json")["environment"]["processes"] == 2
     assert (folder / "a run" / "report.html").is_file()
     assert done.stderr.count("done. The report") == 1  # one process speaks
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_line_for_each_of_two_nodes_outlives_a_death_on_one(folder, capsys):
+    train = [*TRAIN[:5], "60", *TRAIN[6:], "--checkpoint-seconds", "0.01"]
+    assert main([*train, "--launcher", "torchrun", "--nodes", "2", "--cpu"]) == 0
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        meet = f"127.0.0.1:{s.getsockname()[1]}"
+    line = "exec env " + capsys.readouterr().out.split("\n", 1)[1].replace(f"FIRST-NODE:{PORT}", meet)
+    nodes = [subprocess.Popen(["sh", "-c", line], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        patience = time.monotonic() + 60
+        while not list(folder.glob("a run/checkpoints/step-????????")):
+            assert time.monotonic() < patience
+            time.sleep(0.1)
+        for node in nodes:
+            (worker,) = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+            if b"\0RANK=0\0" in Path(f"/proc/{worker}/environ").read_bytes():
+                os.kill(int(worker), signal.SIGKILL)
+        said = [node.communicate(timeout=120)[1] for node in nodes]
+    finally:
+        for node in nodes:
+            node.terminate()
+            node.wait()
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "going on from step" in "".join(said)
 
 
 def test_a_submitted_slurm_job_trains_and_the_same_job_goes_on(folder):
@@ -71,11 +103,21 @@ def test_a_ray_job_is_a_python_program_that_names_the_run(tmp_path):
     assert repr(["train", "it's", "-o", "x"]) in text
 
 
+def test_a_job_told_to_resume_says_so_once(tmp_path):
+    text = script(Launch("slurm"), ["train", "--resume", "-o", "x"], tmp_path / "x")
+    assert "\nresume=--resume\n" in text
+    assert "twofold train -o x $resume\n" in text
+    text = script(Launch("ray"), ["train", "--resume", "-o", "x"], tmp_path / "x")
+    assert repr(["train", "-o", "x"]) in text
+    assert "begun = True or" in text
+
+
 def test_a_job_asks_for_what_it_uses(tmp_path):
     text = script(Launch("slurm", nodes=3, processes=8), ["train"], tmp_path)
     assert "#SBATCH --nodes=3\n" in text
     assert "#SBATCH --gpus-per-node=8\n" in text
     assert "--nnodes 3 --nproc-per-node 8" in text
+    assert 'srun --cpus-per-task="$SLURM_CPUS_PER_TASK"' in text  # which srun itself no longer reads
     assert "gpus" not in script(Launch("slurm", cpu=True), ["train"], tmp_path)
 
 

@@ -20,6 +20,8 @@ from twofold.errors import TwofoldError, UsageError
 
 Kind = Literal["torchrun", "slurm", "ray"]
 PORT = 29400  # where the processes of several nodes meet
+PATIENCE = "--shutdown-timeout 270"  # seconds to save in when told to stop, of the 300 that a SLURM job gets
+ANEW = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"  # after a death the nodes meet on a fresh port, with nothing of before
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def submit(launch: Launch, text: str) -> int:
     program, *arguments = {
         "torchrun": ["sh", "-c", text],
         "slurm": ["sbatch"],
-        "ray": ["ray", "job", "submit", "--", "python", "-c", text],
+        "ray": ["ray", "job", "submit", "--", sys.executable, "-c", text],
     }[launch.kind]
     if shutil.which(program) is None:
         raise TwofoldError(
@@ -74,19 +76,20 @@ def _torchrun(launch: Launch, arguments: list[str], output: Path) -> str:
     command = shlex.join(["-m", "twofold", *arguments])
     threads = f"OMP_NUM_THREADS={max((os.cpu_count() or 1) // launch.processes, 1)} " if launch.cpu else ""
     line = f"{threads}{shlex.quote(sys.executable)} -m torch.distributed.run "
-    line += f"--nproc-per-node {launch.processes} --max-restarts {launch.restarts} "
+    line += f"--nproc-per-node {launch.processes} --max-restarts {launch.restarts} {PATIENCE} "
     if launch.nodes == 1:
         return f"{line}--master-addr 127.0.0.1 --master-port {PORT} \\\n  {command}\n"
     meet = f"--rdzv-backend c10d --rdzv-id twofold --rdzv-endpoint FIRST-NODE:{PORT}"
     return (
         f"# On each of the {launch.nodes} nodes, the same line, with the first one's name for FIRST-NODE:\n"
-        f"{line}--nnodes {launch.nodes} {meet} \\\n  {command}\n"
+        f"{ANEW} {line}--nnodes {launch.nodes} {meet} \\\n  {command}\n"
     )
 
 
 def _slurm(launch: Launch, arguments: list[str], output: Path) -> str:
-    command = shlex.join(["-m", "twofold", *arguments])
-    begun = shlex.quote(str(output / "settings.json"))
+    resume = "--resume" if "--resume" in arguments else ""
+    command = shlex.join(["-m", "twofold", *without(arguments, (), ["--resume"])])
+    run, begun = shlex.quote(str(output)), shlex.quote(str(output / "settings.json"))
     asks = "" if launch.cpu else f"#SBATCH --gpus-per-node={launch.processes}\n"
     return f"""#!/bin/sh
 #SBATCH --job-name=twofold
@@ -94,15 +97,18 @@ def _slurm(launch: Launch, arguments: list[str], output: Path) -> str:
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task={launch.processes * (1 if launch.cpu else 8)}
 {asks}#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --signal=TERM@300
 # Five minutes before its time is over the job is told, saves and stops. The same job goes on with the run.
 
-resume=
-test -f {begun} && resume=--resume
+resume={resume}
+if test -f {begun} || test -n "$SLURM_RESTART_COUNT" -a -d {run}; then resume=--resume; fi
+export {ANEW}
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun {shlex.quote(sys.executable)} -m torch.distributed.run \\
-  --nnodes {launch.nodes} --nproc-per-node {launch.processes} --max-restarts {launch.restarts} \\
-  --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:{PORT}" \\
+port=$(({PORT} + SLURM_JOB_ID % 3000))  # other jobs may begin on the same node
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" {shlex.quote(sys.executable)} -m torch.distributed.run \\
+  --nnodes {launch.nodes} --nproc-per-node {launch.processes} --max-restarts {launch.restarts} {PATIENCE} \\
+  --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:$port" \\
   {command} $resume
 """
 
@@ -116,14 +122,14 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 FOLDER = {os.getcwd()!r}
-ARGUMENTS = {arguments!r}
+ARGUMENTS = {without(arguments, (), ["--resume"])!r}
 
 
 def work():
     from twofold.__main__ import main
 
     os.chdir(FOLDER)
-    begun = os.path.isfile({str(output / "settings.json")!r})
+    begun = {"--resume" in arguments} or os.path.isfile({str(output / "settings.json")!r})
     if code := main([*ARGUMENTS, *(["--resume"] if begun else [])]):
         raise SystemExit(code)
 

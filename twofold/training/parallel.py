@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -45,16 +45,12 @@ class Ranks:
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tensor: int = 1  # processes that compute the same rows together
+    restarted: bool = False  # whether torchrun has started the run again after a process died
 
     @property
     def first(self) -> bool:
         """Whether this is the one that speaks and writes."""
         return self.rank == 0
-
-    @property
-    def restarted(self) -> bool:
-        """Whether torchrun has started the run again after a process died."""
-        return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
     @property
     def share(self) -> int:
@@ -117,8 +113,9 @@ def join() -> Ranks:
     """Meet the other processes of this run, once: what torchrun says in the environment, or alone."""
     cuda = torch.cuda.is_available()
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    turn = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if world == 1:
-        return Ranks(device=torch.device("cuda" if cuda else "cpu"))
+        return Ranks(device=torch.device("cuda" if cuda else "cpu"), restarted=turn > 0)
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
@@ -126,17 +123,15 @@ def join() -> Ranks:
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
     if not torch.distributed.is_initialized():  # Ray has done it
         store, rank, world = next(torch.distributed.rendezvous("env://", timeout=TIMEOUT))
-        turn = os.environ.get(
-            "TORCHELASTIC_RESTART_COUNT", "0"
-        )  # the store may still know the dead one's address
+        # The agent's store outlives a death, and may still know the dead one's address.
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            store = torch.distributed.PrefixStore(str(turn), store)
         torch.distributed.init_process_group(
-            "nccl" if cuda else "gloo",
-            store=torch.distributed.PrefixStore(turn, store),
-            rank=rank,
-            world_size=world,
-            timeout=TIMEOUT,
+            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=TIMEOUT
         )
-    return Ranks(torch.distributed.get_rank(), world, device)
+    ranks = Ranks(torch.distributed.get_rank(), world, device)
+    # Each node counts for itself: where a process died, but not where others were ended because of it.
+    return replace(ranks, restarted=any(ranks.all(lambda: turn > 0)))
 
 
 def leave() -> None:
