@@ -1,5 +1,6 @@
 """The loop learns, measures truly, stops and goes on without a trace, and explains what goes wrong."""
 
+import itertools
 import json
 import math
 import signal
@@ -97,6 +98,26 @@ def test_stopped_and_resumed_reaches_bit_identical_weights(run_training, tmp_pat
         ]
     del straight["result"]["seconds"], resumed["result"]["seconds"]
     assert straight["result"] == resumed["result"]
+
+
+def test_a_row_of_metrics_in_which_a_run_was_stopped_is_of_all_its_steps(run_training, tmp_path):
+    calls = itertools.count(1)
+
+    def stopping(model, batch):
+        if next(calls) == 13:
+            signal.raise_signal(signal.SIGINT)
+        return next_token(model, batch)
+
+    run_training(tmp_path / "straight", log_steps=10)
+    with pytest.raises(Interrupted, match="at step 13 "):
+        run_training(tmp_path / "stopped", log_steps=10, objective=stopping)
+    run_training(tmp_path / "stopped", log_steps=10, resume=True)
+    losses = [
+        [row["loss"] for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
+        for name in ("straight", "stopped")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) > 1
 
 
 def test_micro_batches_change_nothing_but_rounding(run_training, tmp_path):

@@ -60,6 +60,8 @@ class State:
     compiled: bool | None = None  # whether the step is; None while undecided
     start_seconds: float = 0.0  # time before the first step
     replanned: int = 0  # how many of _REPLAN are behind
+    nats: float = 0.0  # since the last row of metrics
+    counted: int = 0  # targets since then
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class _Loop:
         model.train()
         self.optimizer = Optimizer(model, settings, self.precision)
         found = load_checkpoint(run, model, self.optimizer, progress.tell, self.ranks)
-        self.state = State() if found is None else State(**{key: found[key] for key in asdict(State())})
+        self.state = State(**{key: (found or {}).get(key, new) for key, new in asdict(State()).items()})
         if found is not None:
             progress.tell(f"going on from step {self.state.step:,}")
         model.keep_rotary(settings.row_tokens)
@@ -178,8 +180,7 @@ class _Loop:
             self.flops_per_token *= 2 / 3
         self.began = time.perf_counter() - self.state.seconds
         self.saved_at = time.perf_counter()
-        self.nats = self.counted = self.places = 0
-        self.busy = 0.0
+        self.places, self.busy = 0, 0.0  # since the last row of metrics
         self.next: tuple[int, Batch] | None = None  # made while the device still computes
 
     def close(self) -> None:
@@ -241,12 +242,12 @@ class _Loop:
         self.model.zero_grad(set_to_none=True)
         state.step += 1
         state.tokens += count
-        self.nats, self.counted = self.nats + nats, self.counted + count
+        state.nats, state.counted = state.nats + nats, state.counted + count
         self.places += batch.targets.numel() * self.ranks.shares
         self.busy += time.perf_counter() - start
         if state.step % settings.log_steps and state.step != state.steps:
             return None
-        loss, speed = self.nats / max(self.counted, 1), self.places / self.busy
+        loss, speed = state.nats / max(state.counted, 1), self.places / self.busy
         per_byte = self.data.bytes_per_token and loss / math.log(2) / self.data.bytes_per_token
         row = {
             "step": state.step,
@@ -261,8 +262,8 @@ class _Loop:
             "tokens_per_second": round(speed, 1),
             "peak_fraction": round(speed * self.flops_per_token / self.peak, 4),
         }
-        self.nats = self.counted = self.places = 0
-        self.busy = 0.0
+        state.nats, state.counted = 0.0, 0
+        self.places, self.busy = 0, 0.0
         return row
 
     def explain_divergence(self, nats: float, norm: float) -> None:
