@@ -41,6 +41,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 def test_a_torchrun_line_trains(folder, capsys):
     assert main([*TRAIN, "--launcher", "torchrun", "--processes", "2", "--cpu"]) == 0
     line = capsys.readouterr().out
@@ -50,15 +56,27 @@ def test_a_torchrun_line_trains(folder, capsys):
     assert read_json(folder / "a run" / "run.json")["environment"]["processes"] == 2
     assert (folder / "a run" / "report.html").is_file()
     assert done.stderr.count("done. The report") == 1  # one process speaks
+    assert "twofold generate 'a run' 'Once upon a time'" in done.stderr
+
+
+def test_a_folder_that_was_refused_is_refused_again_after_each_restart(folder, capsys):
+    assert main(TRAIN) == 0
+    before = {path: path.read_bytes() for path in (folder / "a run").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main([*TRAIN, "--launcher", "torchrun", "--processes", "2", "--cpu"]) == 0
+    line = capsys.readouterr().out.replace(str(PORT), str(free_port()))
+    line = line.replace("--max-restarts 3", "--max-restarts 1")
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count("already holds a finished run") >= 2  # the first time, and once more
+    assert {path: path.read_bytes() for path in (folder / "a run").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_line_for_each_of_two_nodes_outlives_a_death_on_one(folder, capsys):
     train = [*TRAIN[:5], "60", *TRAIN[6:], "--checkpoint-seconds", "0.01"]
     assert main([*train, "--launcher", "torchrun", "--nodes", "2", "--cpu"]) == 0
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        meet = f"127.0.0.1:{s.getsockname()[1]}"
+    meet = f"127.0.0.1:{free_port()}"
     line = "exec env " + capsys.readouterr().out.split("\n", 1)[1].replace(f"FIRST-NODE:{PORT}", meet)
     nodes = [subprocess.Popen(["sh", "-c", line], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -86,8 +87,8 @@ def show_end(folder: Path, page: Path) -> None:
     print(f"{strong('The two files')}   {folder / 'two-files'}/model.gguf and run.py")
     print(f"\n{strong('Go on')}")
     for what, command in (
-        ("talk with it", f"twofold chat {folder}"),
-        ("also without Twofold", f"python {folder / 'two-files' / 'run.py'}"),
+        ("talk with it", shlex.join(["twofold", "chat", str(folder)])),
+        ("also without Twofold", shlex.join(["python", str(folder / "two-files" / "run.py")])),
         ("your own text", "twofold create --text FILE … --minutes 30 --output mine"),
     ):
         print(f"  {what:<22}{command}")

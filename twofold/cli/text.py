@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -74,7 +75,7 @@ def read(
             documents, output, held_out=held_out, seed=seed, report=report, progress=progress
         )
     _show(output, corpus)
-    _go_on(f"twofold text show {output} --documents 3")
+    _go_on(f"twofold text show {shlex.quote(str(output))} --documents 3")
 
 
 @app.command
@@ -138,7 +139,7 @@ def village(
         shutil.rmtree(output, ignore_errors=True)  # a village is whole or not there
         raise
     _show(output, corpus)
-    _go_on(f"twofold text show {output} --documents 3")
+    _go_on(f"twofold text show {shlex.quote(str(output))} --documents 3")
 
 
 @app.command

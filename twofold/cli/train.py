@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,7 @@ def train(
         progress=progress_for("Pretraining"),
         layout=many.layout(),
     )
-    return _end(output, page, f'twofold generate {output} "Once upon a time"')
+    return _end(output, page, ["generate", str(output), "Once upon a time"])
 
 
 def finetune(
@@ -301,7 +302,7 @@ def finetune(
         layout=many.layout(),
         adapter=adapter.settings(),
     )
-    return _end(output, page, f"twofold chat {output}")
+    return _end(output, page, ["chat", str(output)])
 
 
 def _chosen(**settings: Any) -> dict[str, Any]:
@@ -309,12 +310,15 @@ def _chosen(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _end(run: Path, page: Path, command: str) -> int:
-    """Where things are, and how to go on."""
+def _end(run: Path, page: Path, then: list[str]) -> int:
+    """Where things are, and how to go on: with the words of a command, or in two files."""
     from twofold.training.parallel import join, leave
 
     if join().first:
         print(f"{run}: done. The report: {page.resolve().as_uri()}", file=sys.stderr)
-        print(f"Go on with:  {command}\n             twofold export {run} -o two-files", file=sys.stderr)
+        print(f"Go on with:  {shlex.join(['twofold', *then])}", file=sys.stderr)
+        print(
+            f"             {shlex.join(['twofold', 'export', str(run), '-o', 'two-files'])}", file=sys.stderr
+        )
     leave()
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -205,19 +206,22 @@ def files(folder: Path) -> tuple[FileNote, ...]:
 def next_steps(folder: Path) -> tuple[NextStep, ...]:
     """How to go on."""
     return (
-        NextStep("Talk with the assistant", f"twofold chat {folder}"),
-        NextStep("Talk with it where Twofold is not installed", f"python {folder}/two-files/run.py"),
+        NextStep("Talk with the assistant", shlex.join(["twofold", "chat", str(folder)])),
+        NextStep(
+            "Talk with it where Twofold is not installed",
+            shlex.join(["python", f"{folder}/two-files/run.py"]),
+        ),
         NextStep("Make a model of your own text", "twofold create --text FILE … --minutes 30 --output mine"),
     )
 
 
 def command(folder: Path, settings: CreateSettings) -> str:
     """The command line that makes the same again."""
-    words = ["twofold create", f"--output {folder}"]
+    words = ["twofold", "create", "--output", str(folder)]
     default = CreateSettings()
     for name, value in settings.to_json().items():
         before = default.to_json()[name]
         if value != before:
             flag = "--" + name.replace("_", "-")
-            words.append(f"{flag} {' '.join(value) if isinstance(value, list) else value}")
-    return " ".join(words)
+            words += [flag, *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)

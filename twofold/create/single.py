@@ -27,9 +27,9 @@ from twofold.text.sources import ReadReport, read_documents
 from twofold.tokens.conversations import ConversationReport, read_conversations
 from twofold.tokens.tokenizer import Tokenizer
 from twofold.training.adapting import NewAdapter
-from twofold.training.loop import goes_on, train
+from twofold.training.loop import train
 from twofold.training.machine import best_device, choose_precision
-from twofold.training.parallel import Layout, join
+from twofold.training.parallel import STARTERS, Layout, join
 from twofold.training.presets import plan
 from twofold.training.progress import Progress
 from twofold.training.run_folder import finished
@@ -57,11 +57,12 @@ def pretrain(
     """
     TrainSettings(**settings)  # refuse what cannot be before any work is done
     ranks = join()
-    resume = goes_on(run, resume, ranks)
+    resume = ranks.goes_on(run, resume)
+    if not ranks.began(run):
+        ranks.first_does(lambda: _check_new(run, resume))
+        ranks.begin(run)
 
     def prepare() -> dict[str, Any]:
-        if not ranks.restarted:
-            _check_new(run, resume)
         corpus = _corpus(run / "data" / "text", text, bad_files)
         shape = _decide(run / "data" / "plan.json", settings, preset, ranks.world)
         if not (run / "data" / "tokens").is_dir():
@@ -112,8 +113,9 @@ def finetune(
     """Fine-tune the model at `model` on the conversations in `chat`; return the new run's report. With `adapter`,
     only an adapter beside it is trained, which is what the run then holds."""
     ranks = join()
-    resume = goes_on(run, resume, ranks)
-    ranks.first_does(lambda: _check_new(run, resume))
+    resume = ranks.goes_on(run, resume)
+    if not ranks.began(run):
+        ranks.first_does(lambda: _check_new(run, resume))
     transformer, tokenizer, info = load_model(model) if adapter is None else load_frozen(model)
     base = str(info.path.resolve() if model.exists() else model)  # the hub's name, as it was asked for
     report = ConversationReport()
@@ -154,7 +156,8 @@ def _check_new(run: Path, resume: bool) -> None:
         return
     if not run.is_dir():
         raise UsageError(f"{run} is a file. Choose a folder for --output.")
-    others = any(path.name != "data" for path in run.iterdir())  # a person's own text may lie in data
+    # A person's own text may lie in data.
+    others = any(path.name not in ("data", STARTERS) for path in run.iterdir())
     if others or any((run / "data" / name).exists() for name in ("text", "tokens", "plan.json")):
         what = "something" if others else "what an earlier try has read"
         what = "a finished run" if finished(run) else what

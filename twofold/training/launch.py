@@ -64,12 +64,14 @@ def submit(launch: Launch, text: str) -> int:
         "slurm": ["sbatch"],
         "ray": ["ray", "job", "submit", "--", sys.executable, "-c", text],
     }[launch.kind]
-    if shutil.which(program) is None:
+    beside = os.path.dirname(sys.executable)  # of an environment that is not active
+    found = shutil.which(program) or shutil.which(program, path=beside)
+    if found is None:
         raise TwofoldError(
             f"There is no {program} here. Run this where the cluster is, or save the script and take it there."
         )
     given = text if launch.kind == "slurm" else None
-    return subprocess.run([program, *arguments], input=given, text=True, check=False).returncode
+    return subprocess.run([found, *arguments], input=given, text=True, check=False).returncode
 
 
 def _torchrun(launch: Launch, arguments: list[str], output: Path) -> str:

@@ -40,7 +40,7 @@ from twofold.training.evaluate import held_out_bits_per_byte
 from twofold.training.machine import choose_precision, environment, keep_pages, matmul_peak
 from twofold.training.objectives import Batch, Objective, next_token
 from twofold.training.optimizers import Optimizer
-from twofold.training.parallel import Layout, Ranks, gathered, join, spread, whole
+from twofold.training.parallel import Layout, gathered, join, spread, whole
 from twofold.training.progress import Progress, Silent
 from twofold.training.run_folder import Metrics, claim, finished
 from twofold.training.settings import TrainSettings, rate_share
@@ -101,13 +101,14 @@ def train(
     """
     run, ranks, layout = Path(run), join(), layout or Layout()
     settings = settings.for_text(data.batches.epoch(1))
-    resume = goes_on(run, resume, ranks)
+    resume = ranks.goes_on(run, resume)
     if resume and (done := ranks.agree(finished(run))) is not None:
         return done
     speak = progress if ranks.first and progress else Silent()
     card = {} if adapter is None else adapter.attach(model, layout, settings.seed, tokenizer, data, speak)
     asked = {"name": name, **settings.to_json(), "model": asdict(model.config), **card}
     ranks.first_does(lambda: claim(run, asked, resume))
+    ranks.begin(run)
     again = "The same command" if resume else "The same command with --resume"
     loop = _Loop(run, model, data, settings, objective, speak, again, layout)
     try:
@@ -133,11 +134,6 @@ def train(
     if ranks.first:
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return record
-
-
-def goes_on(run: Path, resume: bool, ranks: Ranks) -> bool:
-    """Whether this is the same run once more: by wish, or because torchrun started it again after a death."""
-    return ranks.agree(resume or (ranks.restarted and (run / "settings.json").is_file()))
 
 
 class _Loop:

@@ -11,20 +11,24 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from twofold.errors import TwofoldError, UsageError
+from twofold.files import read_json, write_json
 from twofold.models.transformer import Transformer
 
 T = TypeVar("T")
+STARTERS = ".started-by.json"  # in a run's folder
 TIMEOUT = timedelta(minutes=30)  # of one exchange: a rank may wait while the first prepares the data
 
 
@@ -45,7 +49,7 @@ class Ranks:
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tensor: int = 1  # processes that compute the same rows together
-    restarted: bool = False  # whether torchrun has started the run again after a process died
+    restarted: bool = False  # whether torchrun has started the processes again after one died
 
     @property
     def first(self) -> bool:
@@ -98,6 +102,21 @@ class Ranks:
         """What `do` returns in the first process; the others wait for it."""
         return self.all(lambda: do() if self.first else None)[0]
 
+    def began(self, run: Path) -> bool:
+        """Whether torchrun started this run and now starts it again, for a process died."""
+        path, now = run / STARTERS, self.all(_starter)
+        return self.agree(self.restarted and path.is_file() and not set(now).isdisjoint(read_json(path)))
+
+    def begin(self, run: Path) -> None:
+        """Note down in the run's folder who started it, for `began`: a folder that was refused is not theirs."""
+        starters = self.all(_starter)
+        if self.first and "TORCHELASTIC_RUN_ID" in os.environ:
+            write_json(run / STARTERS, starters)
+
+    def goes_on(self, run: Path, resume: bool) -> bool:
+        """Whether this is the same run once more: by wish, or because torchrun started it again."""
+        return self.agree(resume) or (self.began(run) and self.agree((run / "settings.json").is_file()))
+
     def rows(self, count: int) -> tuple[int, int]:
         """(first, number) of this process's share of `count` rows, which are the same number for all."""
         if count % self.shares:
@@ -106,6 +125,11 @@ class Ranks:
                 "multiple of the processes."
             )
         return self.share * (count // self.shares), count // self.shares
+
+
+def _starter() -> str:
+    """The torchrun of this node, which outlives the processes that it starts."""
+    return f"{platform.node()} {os.getppid()}"
 
 
 @cache
