@@ -105,7 +105,9 @@ class Ranks:
     def began(self, run: Path) -> bool:
         """Whether torchrun started this run and now starts it again, for a process died."""
         path, now = run / STARTERS, self.all(_starter)
-        return self.agree(self.restarted and path.is_file() and not set(now).isdisjoint(read_json(path)))
+        return self.first_does(
+            lambda: self.restarted and path.is_file() and not set(now).isdisjoint(read_json(path))
+        )
 
     def begin(self, run: Path) -> None:
         """Note down in the run's folder who started it, for `began`: a folder that was refused is not theirs."""
